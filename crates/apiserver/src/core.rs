@@ -1,0 +1,365 @@
+//! The API server without sockets: `(now, user, request) -> reply`.
+//!
+//! Promises: every write is atomic and has its own revision; nothing here waits, reads a clock or opens a file. Randomness
+//! (uids, generated names) comes from a seeded generator, so a server built with a seed is deterministic.
+
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use kubeapi::{Identity, RequestInfo, Status, Verb, object};
+use serde_json::{Value, json};
+
+use crate::auth::{self, Tokens};
+use crate::defaults::ServiceAddresses;
+use crate::rbac::{self, Attributes, Rbac};
+use crate::resource::{Registry, Resource, StorageKey};
+use crate::store::{Store, Stored};
+use crate::watch::Watcher;
+
+/// The version that the server reports; its API is shaped after this release.
+pub(crate) const VERSION: &str = "v1.36.2";
+
+/// What a request comes to.
+pub(crate) enum Reply {
+    /// One object in its stored form.
+    Stored(u16, Arc<Stored>),
+    /// Any JSON.
+    Value(u16, Value),
+    /// A list: the items in order, the list's revision, and where to go on.
+    List(List),
+    /// A stream of events.
+    Watch(Box<Watcher>),
+    /// Text.
+    Text(u16, String),
+}
+
+/// A list of objects in their stored form.
+pub(crate) struct List {
+    pub(crate) items: Vec<Arc<Stored>>,
+    pub(crate) revision: u64,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+/// A request with its body read.
+pub(crate) struct Call<'a> {
+    pub(crate) who: &'a Identity,
+    pub(crate) method: &'a http::Method,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) content_type: &'a str,
+    pub(crate) body: &'a [u8],
+}
+
+pub(crate) struct State {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) addresses: ServiceAddresses,
+    rbac: Arc<Rbac>,
+    /// The revision of the last change that the index was built from.
+    rbac_stale: bool,
+}
+
+/// The whole server's state.
+pub(crate) struct Core {
+    state: RwLock<State>,
+    pub(crate) tokens: Tokens,
+    random: Mutex<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(seed: u64, service_network: [u8; 2], token_key: &[u8]) -> Self {
+        Self {
+            state: RwLock::new(State {
+                store: Store::new(),
+                registry: Registry::new(),
+                addresses: ServiceAddresses::new(service_network),
+                rbac: Arc::default(),
+                rbac_stale: true,
+            }),
+            tokens: Tokens::new(token_key),
+            random: Mutex::new(seed),
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no panic while held")
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().expect("no panic while held")
+    }
+
+    /// The next random number (splitmix64).
+    fn random(&self) -> u64 {
+        let mut state = self.random.lock().expect("no panic while held");
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A version 4 UUID.
+    pub(crate) fn uuid(&self) -> String {
+        let (a, b) = (self.random(), self.random());
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xfff,
+            0x8000 | ((b >> 48) & 0x3fff),
+            b & 0xffff_ffff_ffff
+        )
+    }
+
+    /// The suffix of a generated name, in the alphabet of apimachinery `pkg/util/rand` (no vowels, no look-alikes).
+    pub(crate) fn suffix(&self) -> String {
+        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let mut number = self.random();
+        (0..5)
+            .map(|_| {
+                let letter = ALPHABET[(number % ALPHABET.len() as u64) as usize] as char;
+                number /= ALPHABET.len() as u64;
+                letter
+            })
+            .collect()
+    }
+
+    /// Tells that roles or bindings changed.
+    pub(crate) fn note_write(state: &mut State, storage: &StorageKey) {
+        if storage.0.starts_with("rbac.authorization.k8s.io/") {
+            state.rbac_stale = true;
+        }
+    }
+
+    fn rbac(&self) -> Arc<Rbac> {
+        {
+            let state = self.read();
+            if !state.rbac_stale {
+                return state.rbac.clone();
+            }
+        }
+        let mut state = self.write();
+        let all = |plural: &str| -> Vec<Value> {
+            let storage = StorageKey::new("rbac.authorization.k8s.io", plural);
+            state.store.list(&storage, "", None).map(|stored| stored.value()).collect()
+        };
+        let rbac = Rbac::build(&all("roles"), &all("clusterroles"), &all("rolebindings"), &all("clusterrolebindings"));
+        state.rbac = Arc::new(rbac);
+        state.rbac_stale = false;
+        state.rbac.clone()
+    }
+
+    /// Whether a user may do something.
+    pub(crate) fn allows(&self, who: &Identity, wanted: &Attributes<'_>) -> bool {
+        who.is_in("system:masters") || self.rbac().allows(who, wanted)
+    }
+
+    /// 403 unless the request is allowed.
+    pub(crate) fn authorize(&self, call: &Call<'_>) -> Result<(), Status> {
+        let wanted = Attributes::of(call.info, call.method);
+        if self.allows(call.who, &wanted) { Ok(()) } else { Err(rbac::forbidden(call.who, &wanted)) }
+    }
+
+    /// The resource that a request is about.
+    pub(crate) fn resource(&self, info: &RequestInfo) -> Result<Arc<Resource>, Status> {
+        self.read()
+            .registry
+            .find(&info.group, &info.version, &info.resource)
+            .ok_or_else(Status::no_such_resource)
+    }
+
+    /// Answers an authorised request. Streams that need sockets (logs, exec) are the shell's.
+    pub(crate) fn answer(self: &Arc<Self>, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
+        let info = call.info;
+        if !info.is_resource {
+            return crate::discovery::answer(&self.read().registry, call);
+        }
+        let resource = self.resource(info)?;
+        if resource.group == "authentication.k8s.io" || resource.group == "authorization.k8s.io" {
+            return self.review(now, call, &resource);
+        }
+        if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, Verb::List | Verb::Watch) {
+            return Err(Status::no_such_resource());
+        }
+        if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+            return Err(Status::no_such_resource());
+        }
+        let namespace = if resource.namespaced { info.namespace.as_str() } else { "" };
+        match (info.subresource.as_str(), info.verb) {
+            ("", Verb::Get) => self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored)),
+            ("", Verb::List) => self.list(&resource, namespace, &info.query).map(Reply::List),
+            ("", Verb::Watch) => {
+                crate::watch::open(self.clone(), &resource, info, now).map(|watcher| Reply::Watch(Box::new(watcher)))
+            }
+            ("", Verb::Create) => self.create(now, call, &resource, namespace),
+            ("", Verb::Update) => self.update(now, call, &resource, namespace, ""),
+            ("", Verb::Patch) => self.patch(now, call, &resource, namespace, ""),
+            ("", Verb::Delete) => self.delete(now, call, &resource, namespace),
+            ("", Verb::DeleteCollection) => self.delete_collection(now, call, &resource, namespace),
+            ("status", Verb::Get) if resource.has_subresource("status") => {
+                self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored))
+            }
+            ("status", Verb::Update) if resource.has_subresource("status") => {
+                self.update(now, call, &resource, namespace, "status")
+            }
+            ("status", Verb::Patch) if resource.has_subresource("status") => {
+                self.patch(now, call, &resource, namespace, "status")
+            }
+            ("scale", _) if resource.has_subresource("scale") => self.scale(now, call, &resource, namespace),
+            ("token", Verb::Create) if resource.plural == "serviceaccounts" => self.token(now, call),
+            ("binding", Verb::Create) if resource.plural == "pods" => self.bind(now, call, &resource),
+            ("eviction", Verb::Create) if resource.plural == "pods" => self.delete(now, call, &resource, namespace),
+            ("finalize", Verb::Update) if resource.plural == "namespaces" => {
+                self.update(now, call, &resource, namespace, "finalize")
+            }
+            _ => Err(Status::no_such_resource()),
+        }
+    }
+
+    /// The reviews: they store nothing and answer at once.
+    fn review(&self, now: Timestamp, call: &Call<'_>, resource: &Resource) -> Result<Reply, Status> {
+        if call.info.verb != Verb::Create {
+            return Err(Status::new(405, "the server does not allow this method on the requested resource"));
+        }
+        let mut review = crate::write::decode(call)?;
+        let spec = review["spec"].clone();
+        let status = match resource.kind.as_str() {
+            "TokenReview" => {
+                let audience = spec["audiences"][0].as_str();
+                match self.tokens.verify(now, spec["token"].as_str().unwrap_or_default(), audience) {
+                    Some(identity) => json!({
+                        "authenticated": true,
+                        "user": auth::user_info(&identity),
+                        "audiences": spec["audiences"].as_array().cloned().unwrap_or_else(
+                            || auth::default_audiences().into_iter().map(Value::from).collect()),
+                    }),
+                    None => json!({"user": {}, "error": "invalid bearer token"}),
+                }
+            }
+            "SelfSubjectReview" => json!({"userInfo": auth::user_info(call.who)}),
+            "SelfSubjectRulesReview" => json!({"resourceRules": [], "nonResourceRules": [], "incomplete": true}),
+            _ => {
+                let who = if resource.kind == "SelfSubjectAccessReview" { call.who.clone() } else { reviewed(&spec) };
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let attributes = &spec["resourceAttributes"];
+                let resource_path = match attributes["subresource"].as_str() {
+                    Some(sub) if !sub.is_empty() => format!("{}/{sub}", text(&attributes["resource"])),
+                    _ => text(&attributes["resource"]),
+                };
+                let (group, namespace, name) =
+                    (text(&attributes["group"]), text(&attributes["namespace"]), text(&attributes["name"]));
+                let (verb, path) = if attributes.is_object() {
+                    (text(&attributes["verb"]), String::new())
+                } else {
+                    (text(&spec["nonResourceAttributes"]["verb"]), text(&spec["nonResourceAttributes"]["path"]))
+                };
+                let wanted = Attributes {
+                    verb: &verb,
+                    group: &group,
+                    resource: if attributes.is_object() { resource_path } else { String::new() },
+                    namespace: &namespace,
+                    name: &name,
+                    path: &path,
+                };
+                json!({"allowed": self.allows(&who, &wanted)})
+            }
+        };
+        review["apiVersion"] = resource.api_version().into();
+        review["kind"] = resource.kind.as_str().into();
+        review["metadata"]["creationTimestamp"] = Value::Null;
+        review["status"] = status;
+        Ok(Reply::Value(201, review))
+    }
+
+    /// TokenRequest: a signed token of a ServiceAccount.
+    fn token(&self, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
+        let (namespace, name) = (&call.info.namespace, &call.info.name);
+        let account = self
+            .read()
+            .store
+            .get(&StorageKey::new("", "serviceaccounts"), namespace, name)
+            .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?
+            .value();
+        let mut request = crate::write::decode(call)?;
+        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
+        if seconds < 600 {
+            return Err(Status::invalid(
+                "authentication.k8s.io",
+                "TokenRequest",
+                "",
+                &[(
+                    "spec.expirationSeconds".to_owned(),
+                    "FieldValueInvalid",
+                    format!("Invalid value: {seconds}: may not specify a duration less than 10 minutes"),
+                )],
+            ));
+        }
+        let mut audiences: Vec<String> = request["spec"]["audiences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|audience| audience.as_str().map(str::to_owned))
+            .collect();
+        if audiences.is_empty() {
+            audiences = auth::default_audiences();
+        }
+        let expires = now + jiff::SignedDuration::from_secs(seconds);
+        let bound = &request["spec"]["boundObjectRef"];
+        let pod = match (bound["kind"].as_str(), bound["name"].as_str(), bound["uid"].as_str()) {
+            (Some("Pod"), Some(name), uid) => Some((name, uid.unwrap_or_default())),
+            _ => None,
+        };
+        let token = self.tokens.sign(
+            now,
+            &auth::Claims {
+                namespace,
+                account: name,
+                account_uid: object::uid(&account),
+                pod,
+                audiences: audiences.clone(),
+                expires,
+            },
+        );
+        request["kind"] = "TokenRequest".into();
+        request["apiVersion"] = "authentication.k8s.io/v1".into();
+        request["metadata"] = json!({"name": name, "namespace": namespace, "creationTimestamp": timestamp(now)});
+        request["spec"]["audiences"] = json!(audiences);
+        request["spec"]["expirationSeconds"] = seconds.into();
+        request["status"] = json!({"token": token, "expirationTimestamp": timestamp(expires)});
+        Ok(Reply::Value(201, request))
+    }
+}
+
+fn reviewed(spec: &Value) -> Identity {
+    let groups = spec["groups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|group| group.as_str().map(str::to_owned))
+        .collect();
+    let name = spec["user"].as_str().unwrap_or_default().to_owned();
+    let mut identity = Identity { name, groups, ..Identity::default() };
+    // Who asks about a ServiceAccount by name alone means it with its groups only if he says so; kubectl does.
+    if identity.groups.is_empty() && identity.as_service_account().is_some() {
+        identity.groups.push("system:authenticated".to_owned());
+    }
+    identity
+}
+
+/// A time as the API writes it: whole seconds, UTC.
+pub(crate) fn timestamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Bytes of an object as one version of its resource shows it.
+pub(crate) fn encode(stored: &Stored, resource: &Resource) -> Bytes {
+    let api_version = resource.api_version();
+    if *stored.api_version == *api_version {
+        return stored.json.clone();
+    }
+    let mut value = stored.value();
+    value["apiVersion"] = api_version.into();
+    serde_json::to_vec(&value).unwrap_or_default().into()
+}

@@ -1,0 +1,398 @@
+//! The shell: HTTP around the core. Content negotiation, watch streams, logs, and the identity of who asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use jiff::Timestamp;
+use kubeapi::{Identity, RequestInfo, Status, Verb};
+use serde_json::{Value, json};
+use wire::{Answer, Body, BodyError};
+
+use crate::core::{Call, Core, List, Reply, encode};
+use crate::resource::Resource;
+use crate::watch::{WatchEvent, Watcher};
+use crate::{PodBackend, discovery, rbac, table};
+
+/// The largest body that a request may have (k8s.io/apiserver `DefaultMaxRequestBodyBytes` is 3 MiB; etcd's limit is what
+/// a real cluster has, and CRD bundles stay below).
+const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// How often an idle watch shows a bookmark (`pkg/storage/cacher/cacher.go` `defaultBookmarkFrequency`).
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+pub(crate) struct Shell {
+    pub(crate) core: Arc<Core>,
+    pub(crate) pods: Option<Arc<dyn PodBackend>>,
+}
+
+/// The form in which the client wants its answer.
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    Plain,
+    Table { include: String },
+    PartialMetadata,
+    Aggregated { version: String },
+}
+
+struct Wants {
+    form: Form,
+    yaml: bool,
+}
+
+/// Reads an `Accept` header: the first entry that can be served.
+fn wants(accept: Option<&str>, query_include: &str) -> Result<Wants, Status> {
+    let accept = accept.filter(|text| !text.trim().is_empty()).unwrap_or("*/*");
+    for entry in accept.split(',') {
+        let mut parts = entry.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameter = |name: &str| {
+            entry.split(';').skip(1).find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        };
+        let yaml = match media {
+            "application/json" | "application/*" | "*/*" => false,
+            "application/yaml" => true,
+            _ => continue,
+        };
+        let form = match parameter("as").as_deref() {
+            None => Form::Plain,
+            Some("Table") if parameter("g").as_deref() == Some("meta.k8s.io") && parameter("v").as_deref() == Some("v1") => {
+                Form::Table { include: query_include.to_owned() }
+            }
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Form::PartialMetadata,
+            Some("APIGroupDiscoveryList") => {
+                Form::Aggregated { version: parameter("v").unwrap_or_else(|| "v2".to_owned()) }
+            }
+            Some(_) => continue,
+        };
+        return Ok(Wants { form, yaml });
+    }
+    Err(Status::new(
+        406,
+        "only the following media types are accepted: application/json, application/yaml",
+    ))
+}
+
+fn respond(code: u16, value: &Value, yaml: bool) -> Response<Body> {
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if yaml && let Ok(text) = wire::yaml::to_string(value) {
+        let mut response = wire::text(status, text);
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/yaml"));
+        return response;
+    }
+    wire::json(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+pub(crate) fn failure(status: &Status) -> Response<Body> {
+    let mut response = respond(status.code, &status.body(), false);
+    if status.code == 401 {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Basic realm=\"kubernetes-master\""));
+    }
+    response
+}
+
+impl Shell {
+    /// Answers one request, of whoever its headers say.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Body>) -> Answer {
+        let (head, body) = request.into_parts();
+        let info = RequestInfo::parse(head.method.as_str(), head.uri.path(), head.uri.query());
+        let response = match self.answer(&head.method, &head.headers, &info, body).await {
+            Ok(response) => response,
+            Err(status) => failure(&status),
+        };
+        Ok(response)
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        method: &http::Method,
+        headers: &HeaderMap,
+        info: &RequestInfo,
+        body: Body,
+    ) -> Result<Response<Body>, Status> {
+        let now = Timestamp::now();
+        let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let who = self.identify(now, headers, text(header::AUTHORIZATION))?;
+        let content_type =
+            text(header::CONTENT_TYPE).unwrap_or("application/json").split(';').next().unwrap_or_default().trim().to_owned();
+        if info.verb == Verb::Get && matches!(info.path.as_str(), "/openapi/v2") {
+            return Err(Status::new(406, "OpenAPI v2 is not served; use /openapi/v3"));
+        }
+        let call = Call { who: &who, method, info, content_type: &content_type, body: &[] };
+        self.core.authorize(&call)?;
+        let wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
+        if let (Form::Aggregated { version }, "/api" | "/apis") = (&wants.form, info.path.trim_end_matches('/')) {
+            let core_group = info.path.trim_end_matches('/') == "/api";
+            let api_version = format!("apidiscovery.k8s.io/{version}");
+            let document = discovery::aggregated(&self.core.read().registry, core_group, &api_version);
+            let mut response = respond(200, &document, false);
+            let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+            if let Ok(value) = header::HeaderValue::from_str(&content_type) {
+                response.headers_mut().insert(header::CONTENT_TYPE, value);
+            }
+            return Ok(response);
+        }
+        if info.is_resource && info.resource == "pods" && info.subresource == "log" {
+            let pods = self.pods.as_ref().ok_or_else(|| Status::new(501, "this server runs no pods"))?;
+            let pod = self.core.get(&*self.core.resource(info)?, &info.namespace, &info.name)?.value();
+            return pods.logs(&pod, &info.query).await;
+        }
+        let bytes = wire::collect(body, MAX_BODY).await.map_err(|_| {
+            Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge")
+        })?;
+        let call = Call { body: &bytes, ..call };
+        let core = self.core.clone();
+        let reply = core.answer(now, &call)?;
+        if reply_is_slow(&reply) {
+            tokio::task::yield_now().await;
+        }
+        let resource = if info.is_resource { Some(self.core.resource(info)?) } else { None };
+        Ok(render(reply, resource.as_deref(), &wants, now))
+    }
+
+    /// Authentication, and impersonation by who may.
+    fn identify(&self, now: Timestamp, headers: &HeaderMap, authorization: Option<&str>) -> Result<Identity, Status> {
+        let who = self.core.tokens.authenticate(now, authorization)?;
+        let Some(user) = headers.get("impersonate-user").and_then(|value| value.to_str().ok()) else { return Ok(who) };
+        let groups: Vec<String> = headers
+            .get_all("impersonate-group")
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect();
+        let mut other = Identity { name: user.to_owned(), groups: groups.clone(), ..Identity::default() };
+        let account = other.as_service_account().map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+        let mut checks = groups.iter().map(|group| ("groups", String::new(), group.clone())).collect::<Vec<_>>();
+        match &account {
+            Some((namespace, name)) => checks.push(("serviceaccounts", namespace.clone(), name.clone())),
+            None => checks.push(("users", String::new(), user.to_owned())),
+        }
+        for (resource, namespace, name) in &checks {
+            let wanted = rbac::Attributes {
+                verb: "impersonate",
+                group: "",
+                resource: (*resource).to_owned(),
+                namespace,
+                name,
+                path: "",
+            };
+            if !self.core.allows(&who, &wanted) {
+                return Err(rbac::forbidden(&who, &wanted));
+            }
+        }
+        if let Some((namespace, name)) = &account
+            && groups.is_empty()
+        {
+            other = Identity::service_account(namespace, name);
+        } else if user != "system:anonymous" && !other.is_in("system:authenticated") {
+            other.groups.push("system:authenticated".to_owned());
+        }
+        Ok(other)
+    }
+}
+
+/// Long lists are worth a chance for other tasks.
+fn reply_is_slow(reply: &Reply) -> bool {
+    matches!(reply, Reply::List(list) if list.items.len() > 1000)
+}
+
+fn render(reply: Reply, resource: Option<&Resource>, wants: &Wants, now: Timestamp) -> Response<Body> {
+    match (reply, resource) {
+        (Reply::Stored(code, stored), Some(resource)) => match &wants.form {
+            Form::Plain if !wants.yaml => {
+                wire::json(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), encode(&stored, resource))
+            }
+            _ => {
+                let mut value = stored.value();
+                value["apiVersion"] = resource.api_version().into();
+                respond(code, &formed(value, resource, &wants.form, now), wants.yaml)
+            }
+        },
+        (Reply::Value(code, value), Some(resource)) if value["kind"] == resource.kind.as_str() => {
+            respond(code, &formed(value, resource, &wants.form, now), wants.yaml)
+        }
+        (Reply::List(list), Some(resource)) => render_list(&list, resource, wants, now),
+        (Reply::Watch(watcher), _) => watch_response(*watcher, wants.form.clone()),
+        (Reply::Text(code, text), _) => wire::text(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), text),
+        (Reply::Value(code, value), _) => respond(code, &value, wants.yaml),
+        (Reply::Stored(..) | Reply::List(_), None) => failure(&Status::no_such_resource()),
+    }
+}
+
+/// One object in the form that was asked for.
+fn formed(value: Value, resource: &Resource, form: &Form, now: Timestamp) -> Value {
+    match form {
+        Form::Table { include } => {
+            let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            table::table(resource, std::slice::from_ref(&value), metadata, include, now)
+        }
+        Form::PartialMetadata => partial(&value),
+        Form::Plain | Form::Aggregated { .. } => value,
+    }
+}
+
+fn partial(value: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": value["metadata"]})
+}
+
+fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) -> Response<Body> {
+    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+    if let Some(next) = &list.next {
+        metadata["continue"] = next.as_str().into();
+        if let Some(remaining) = list.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+    }
+    if wants.form == Form::Plain && !wants.yaml {
+        // The items are stored as JSON: a list is their concatenation.
+        let head = format!(
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            resource.list_kind,
+            resource.api_version()
+        );
+        let size = head.len() + 2 + list.items.iter().map(|item| item.json.len() + 1).sum::<usize>();
+        let mut out = Vec::with_capacity(size);
+        out.extend_from_slice(head.as_bytes());
+        for (index, item) in list.items.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            if resource.custom.is_some() {
+                out.extend_from_slice(&encode(item, resource));
+            } else {
+                out.push(b'{');
+                out.extend_from_slice(&item.json_without_type());
+            }
+        }
+        out.extend_from_slice(b"]}");
+        return wire::json(StatusCode::OK, out);
+    }
+    let mut objects: Vec<Value> = list.items.iter().map(|item| item.value()).collect();
+    if resource.custom.is_none()
+        && wants.form == Form::Plain
+    {
+        for fields in objects.iter_mut().filter_map(Value::as_object_mut) {
+            fields.remove("apiVersion");
+            fields.remove("kind");
+        }
+    }
+    let value = match &wants.form {
+        Form::Table { include } => table::table(resource, &objects, metadata, include, now),
+        Form::PartialMetadata => json!({
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": metadata,
+            "items": objects.iter().map(partial).collect::<Vec<_>>(),
+        }),
+        Form::Plain | Form::Aggregated { .. } => {
+            json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": objects})
+        }
+    };
+    respond(200, &value, wants.yaml)
+}
+
+/// Turns a watcher into a chunked stream of JSON lines.
+fn watch_response(watcher: Watcher, form: Form) -> Response<Body> {
+    let (sender, body) = wire::stream_channel(16);
+    tokio::spawn(async move {
+        let timeout = watcher.timeout.unwrap_or(Duration::from_secs(3600 * 24));
+        let _ = tokio::time::timeout(timeout, pump(watcher, form, sender)).await;
+    });
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn pump(mut watcher: Watcher, form: Form, sender: tokio::sync::mpsc::Sender<Result<Bytes, BodyError>>) {
+    let resource = watcher.resource.clone();
+    let mut columns_sent = false;
+    loop {
+        let mut out = Vec::new();
+        let ended = match watcher.take() {
+            Ok(events) => {
+                for event in events {
+                    write_event(&mut out, &event, &resource, &form, &mut columns_sent);
+                }
+                false
+            }
+            Err(status) => {
+                let line = json!({"type": "ERROR", "object": status.body()});
+                out.extend_from_slice(line.to_string().as_bytes());
+                out.push(b'\n');
+                true
+            }
+        };
+        if !out.is_empty() && sender.send(Ok(out.into())).await.is_err() {
+            return;
+        }
+        if ended {
+            return;
+        }
+        let wants_bookmarks = watcher.bookmarks;
+        let bookmark = async {
+            if wants_bookmarks {
+                tokio::time::sleep(BOOKMARK_EVERY).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let revision = watcher.revision();
+        tokio::select! {
+            () = watcher.changed() => {}
+            () = sender.closed() => return,
+            () = bookmark => {
+                let mut out = Vec::new();
+                let event = WatchEvent::Bookmark { revision, initial: false };
+                write_event(&mut out, &event, &resource, &form, &mut columns_sent);
+                if sender.send(Ok(out.into())).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn write_event(out: &mut Vec<u8>, event: &WatchEvent, resource: &Resource, form: &Form, columns_sent: &mut bool) {
+    let (kind, stored) = match event {
+        WatchEvent::Added(stored) => ("ADDED", stored),
+        WatchEvent::Modified(stored) => ("MODIFIED", stored),
+        WatchEvent::Deleted(stored) => ("DELETED", stored),
+        WatchEvent::Bookmark { revision, initial } => {
+            let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+            if *initial {
+                metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            }
+            let object = match form {
+                Form::Table { .. } => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                    "columnDefinitions": [], "rows": []}),
+                Form::PartialMetadata => {
+                    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+                }
+                _ => json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
+            };
+            let line = json!({"type": "BOOKMARK", "object": object});
+            out.extend_from_slice(line.to_string().as_bytes());
+            out.push(b'\n');
+            return;
+        }
+    };
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    match form {
+        Form::Plain | Form::Aggregated { .. } => out.extend_from_slice(&encode(stored, resource)),
+        Form::PartialMetadata => out.extend_from_slice(partial(&stored.value()).to_string().as_bytes()),
+        Form::Table { include } => {
+            let value = stored.value();
+            let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            let mut rendered =
+                table::table(resource, std::slice::from_ref(&value), metadata, include, Timestamp::now());
+            // Only the first event of a stream carries the columns.
+            if std::mem::replace(columns_sent, true) {
+                rendered["columnDefinitions"] = Value::Null;
+            }
+            out.extend_from_slice(rendered.to_string().as_bytes());
+        }
+    }
+    out.extend_from_slice(b"}\n");
+}

@@ -1,0 +1,310 @@
+//! Role-based access control: the rules of Roles and ClusterRoles, found through their bindings.
+//!
+//! The index is rebuilt from the stored objects when one of them changes. A binding to a role that does not exist grants
+//! nothing, as in life.
+
+use std::collections::HashMap;
+
+use kubeapi::{Identity, LabelSelector, RequestInfo, Status, object};
+use serde_json::Value;
+
+/// What a request wants to do, as RBAC sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Attributes<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) group: &'a str,
+    /// `pods` or `pods/log`; empty for a non-resource path.
+    pub(crate) resource: String,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) path: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    pub(crate) fn of(info: &'a RequestInfo, method: &http::Method) -> Self {
+        // A non-resource request has the method as its verb; exec and its like are "create" for POST, "get" for GET.
+        let verb = match info.verb {
+            kubeapi::Verb::Connect => match *method {
+                http::Method::POST => "create",
+                http::Method::PUT => "update",
+                http::Method::PATCH => "patch",
+                http::Method::DELETE => "delete",
+                _ => "get",
+            },
+            verb => verb.as_str(),
+        };
+        Self {
+            verb,
+            group: &info.group,
+            resource: if info.is_resource { info.resource_path() } else { String::new() },
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    verbs: Vec<String>,
+    groups: Vec<String>,
+    resources: Vec<String>,
+    names: Vec<String>,
+    urls: Vec<String>,
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+impl Rule {
+    fn from_value(rule: &Value) -> Self {
+        Self {
+            verbs: strings(&rule["verbs"]),
+            groups: strings(&rule["apiGroups"]),
+            resources: strings(&rule["resources"]),
+            names: strings(&rule["resourceNames"]),
+            urls: strings(&rule["nonResourceURLs"]),
+        }
+    }
+
+    fn allows(&self, wanted: &Attributes<'_>) -> bool {
+        let has = |list: &[String], word: &str| list.iter().any(|item| item == "*" || item == word);
+        if !has(&self.verbs, wanted.verb) {
+            return false;
+        }
+        if wanted.resource.is_empty() {
+            return self.urls.iter().any(|url| {
+                url == wanted.path || url.strip_suffix('*').is_some_and(|prefix| wanted.path.starts_with(prefix))
+            });
+        }
+        let resource = has(&self.resources, &wanted.resource)
+            || wanted
+                .resource
+                .split_once('/')
+                .is_some_and(|(_, sub)| self.resources.iter().any(|item| item.strip_prefix("*/") == Some(sub)));
+        has(&self.groups, wanted.group) && resource && (self.names.is_empty() || has(&self.names, wanted.name))
+    }
+}
+
+/// Rules granted in one namespace, or everywhere.
+#[derive(Clone, Debug)]
+struct Grant {
+    namespace: Option<String>,
+    rules: std::sync::Arc<Vec<Rule>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    User(String),
+    Group(String),
+}
+
+/// The four kinds of objects, indexed by subject.
+#[derive(Default)]
+pub(crate) struct Rbac {
+    grants: HashMap<Subject, Vec<Grant>>,
+}
+
+impl Rbac {
+    pub(crate) fn build(roles: &[Value], cluster_roles: &[Value], bindings: &[Value], cluster_bindings: &[Value]) -> Self {
+        let rules = |role: &Value| -> Vec<Rule> {
+            let mut rules: Vec<Rule> = role["rules"].as_array().into_iter().flatten().map(Rule::from_value).collect();
+            for selector in role["aggregationRule"]["clusterRoleSelectors"].as_array().into_iter().flatten() {
+                let Ok(selector) = LabelSelector::from_object(selector) else { continue };
+                for other in cluster_roles.iter().filter(|other| selector.matches(&other["metadata"]["labels"])) {
+                    rules.extend(other["rules"].as_array().into_iter().flatten().map(Rule::from_value));
+                }
+            }
+            rules
+        };
+        let cluster: HashMap<&str, std::sync::Arc<Vec<Rule>>> =
+            cluster_roles.iter().map(|role| (object::name(role), rules(role).into())).collect();
+        let local: HashMap<(&str, &str), std::sync::Arc<Vec<Rule>>> =
+            roles.iter().map(|role| ((object::namespace(role), object::name(role)), rules(role).into())).collect();
+        let mut rbac = Self::default();
+        for (binding, namespaced) in
+            bindings.iter().map(|binding| (binding, true)).chain(cluster_bindings.iter().map(|binding| (binding, false)))
+        {
+            let role = &binding["roleRef"];
+            let name = role["name"].as_str().unwrap_or_default();
+            let found = if role["kind"] == "Role" {
+                local.get(&(object::namespace(binding), name))
+            } else {
+                cluster.get(name)
+            };
+            let Some(rules) = found else { continue };
+            let namespace = namespaced.then(|| object::namespace(binding).to_owned());
+            for subject in binding["subjects"].as_array().into_iter().flatten() {
+                let name = subject["name"].as_str().unwrap_or_default();
+                let subject = match subject["kind"].as_str().unwrap_or_default() {
+                    "User" => Subject::User(name.to_owned()),
+                    "Group" => Subject::Group(name.to_owned()),
+                    "ServiceAccount" => {
+                        let of = subject["namespace"].as_str().unwrap_or_else(|| object::namespace(binding));
+                        Subject::User(format!("system:serviceaccount:{of}:{name}"))
+                    }
+                    _ => continue,
+                };
+                let grant = Grant { namespace: namespace.clone(), rules: rules.clone() };
+                rbac.grants.entry(subject).or_default().push(grant);
+            }
+        }
+        rbac
+    }
+
+    pub(crate) fn allows(&self, who: &Identity, wanted: &Attributes<'_>) -> bool {
+        if who.is_in("system:masters") {
+            return true;
+        }
+        let subjects = std::iter::once(Subject::User(who.name.clone()))
+            .chain(who.groups.iter().map(|group| Subject::Group(group.clone())));
+        subjects.filter_map(|subject| self.grants.get(&subject)).flatten().any(|grant| {
+            grant.namespace.as_ref().is_none_or(|namespace| !wanted.resource.is_empty() && namespace == wanted.namespace)
+                && grant.rules.iter().any(|rule| rule.allows(wanted))
+        })
+    }
+}
+
+/// The answer to who may not, worded as by the real authorizer.
+pub(crate) fn forbidden(who: &Identity, wanted: &Attributes<'_>) -> Status {
+    if wanted.resource.is_empty() {
+        return Status::new(403, format!("forbidden: User \"{}\" cannot {} path \"{}\"", who.name, wanted.verb, wanted.path))
+            .with_details(serde_json::json!({}));
+    }
+    let (resource, sub) = wanted.resource.split_once('/').unwrap_or((&wanted.resource, ""));
+    let qualified = if wanted.group.is_empty() { resource.to_owned() } else { format!("{resource}.{}", wanted.group) };
+    let named = if wanted.name.is_empty() { String::new() } else { format!(" \"{}\"", wanted.name) };
+    let what = if sub.is_empty() { resource.to_owned() } else { format!("{resource}/{sub}") };
+    let scope = if wanted.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace \"{}\"", wanted.namespace)
+    };
+    let message = format!(
+        "{qualified}{named} is forbidden: User \"{}\" cannot {} resource \"{what}\" in API group \"{}\" {scope}",
+        who.name, wanted.verb, wanted.group
+    );
+    let mut details = serde_json::json!({"kind": resource});
+    if !wanted.name.is_empty() {
+        details["name"] = wanted.name.into();
+    }
+    if !wanted.group.is_empty() {
+        details["group"] = wanted.group.into();
+    }
+    Status::new(403, message).with_details(details)
+}
+
+/// ClusterRoles and bindings that every cluster is born with, as far as a lab's clients need them
+/// (`plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go`).
+pub(crate) fn bootstrap() -> Vec<Value> {
+    let role = |name: &str, rules: Value| {
+        serde_json::json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+            "rules": rules,
+        })
+    };
+    let binding = |name: &str, groups: &[&str]| {
+        let subjects: Vec<Value> = groups
+            .iter()
+            .map(|group| serde_json::json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group}))
+            .collect();
+        serde_json::json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": subjects,
+        })
+    };
+    let urls = |urls: &[&str]| serde_json::json!([{"nonResourceURLs": urls, "verbs": ["get"]}]);
+    vec![
+        role(
+            "cluster-admin",
+            serde_json::json!([
+                {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+                {"nonResourceURLs": ["*"], "verbs": ["*"]},
+            ]),
+        ),
+        binding("cluster-admin", &["system:masters"]),
+        role(
+            "system:discovery",
+            urls(&["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
+                "/version", "/version/"]),
+        ),
+        binding("system:discovery", &["system:authenticated"]),
+        role("system:public-info-viewer", urls(&["/healthz", "/livez", "/readyz", "/version", "/version/"])),
+        binding("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
+        role(
+            "system:basic-user",
+            serde_json::json!([
+                {"apiGroups": ["authorization.k8s.io"],
+                 "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "verbs": ["create"]},
+                {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
+            ]),
+        ),
+        binding("system:basic-user", &["system:authenticated"]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn may(rbac: &Rbac, who: &Identity, method: http::Method, target: &str) -> bool {
+        let info = RequestInfo::parse(method.as_str(), target, None);
+        rbac.allows(who, &Attributes::of(&info, &method))
+    }
+
+    #[test]
+    fn a_role_reaches_its_namespace_and_no_further() {
+        let roles = [json!({"metadata": {"namespace": "kubevirt", "name": "kubevirt-monitoring"},
+            "rules": [{"apiGroups": [""], "resources": ["services", "endpoints", "pods"], "verbs": ["get", "list", "watch"]}]})];
+        let bindings = [json!({"metadata": {"namespace": "kubevirt", "name": "b"},
+            "roleRef": {"kind": "Role", "name": "kubevirt-monitoring"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "monitoring", "name": "prometheus-k8s"}]})];
+        let rbac = Rbac::build(&roles, &[], &bindings, &[]);
+        let prometheus = Identity::service_account("monitoring", "prometheus-k8s");
+        assert!(may(&rbac, &prometheus, http::Method::GET, "/api/v1/namespaces/kubevirt/pods"));
+        assert!(!may(&rbac, &prometheus, http::Method::GET, "/api/v1/namespaces/default/pods"));
+        assert!(!may(&rbac, &prometheus, http::Method::GET, "/api/v1/pods"));
+        assert!(!may(&rbac, &prometheus, http::Method::DELETE, "/api/v1/namespaces/kubevirt/pods/x"));
+        assert!(!may(&rbac, &prometheus, http::Method::GET, "/api/v1/namespaces/kubevirt/pods/x/log"));
+        assert!(!may(
+            &rbac,
+            &prometheus,
+            http::Method::GET,
+            "/apis/discovery.k8s.io/v1/namespaces/kubevirt/endpointslices"
+        ));
+        assert!(!may(&rbac, &Identity::anonymous(), http::Method::GET, "/api/v1/namespaces/kubevirt/pods"));
+    }
+
+    #[test]
+    fn cluster_roles_aggregate_and_bound_in_a_namespace_stay_there() {
+        let cluster_roles = [
+            json!({"metadata": {"name": "all"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "1"}}]}}),
+            json!({"metadata": {"name": "part", "labels": {"a": "1"}},
+                "rules": [{"apiGroups": ["*"], "resources": ["pods", "*/status"], "verbs": ["*"], "resourceNames": ["x"]}]}),
+        ];
+        let bindings = [json!({"metadata": {"namespace": "n", "name": "b"},
+            "roleRef": {"kind": "ClusterRole", "name": "all"}, "subjects": [{"kind": "User", "name": "u"}]})];
+        let rbac = Rbac::build(&[], &cluster_roles, &bindings, &[]);
+        let user = Identity { name: "u".to_owned(), ..Identity::default() };
+        assert!(may(&rbac, &user, http::Method::GET, "/api/v1/namespaces/n/pods/x"));
+        assert!(may(&rbac, &user, http::Method::PUT, "/apis/apps/v1/namespaces/n/deployments/x/status"));
+        assert!(!may(&rbac, &user, http::Method::GET, "/api/v1/namespaces/n/pods/y"));
+        assert!(!may(&rbac, &user, http::Method::GET, "/api/v1/namespaces/m/pods/x"));
+    }
+
+    #[test]
+    fn everybody_who_is_somebody_may_discover() {
+        let objects = bootstrap();
+        let of = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).cloned().collect::<Vec<_>>();
+        let rbac = Rbac::build(&[], &of("ClusterRole"), &[], &of("ClusterRoleBinding"));
+        let user = Identity::service_account("a", "b");
+        assert!(may(&rbac, &user, http::Method::GET, "/apis/apps/v1"));
+        assert!(!may(&rbac, &Identity::anonymous(), http::Method::GET, "/apis"));
+        assert!(may(&rbac, &Identity::anonymous(), http::Method::GET, "/version"));
+    }
+}

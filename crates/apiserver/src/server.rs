@@ -1,0 +1,298 @@
+//! The server as a whole: built, started, handed requests in memory, stopped on drop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::{Request, Response};
+use futures_util::future::BoxFuture;
+use kubeapi::{Identity, Query, Status};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use wire::pki::{CertificateAuthority, PkiError};
+use wire::{Answer, Body};
+
+use crate::client::{Client, Gr};
+use crate::controllers;
+use crate::core::Core;
+use crate::http::Shell;
+use crate::rbac;
+
+/// What the server asks of whoever runs the pods.
+pub trait PodBackend: Send + Sync + 'static {
+    /// The `log` subresource of a pod.
+    fn logs<'a>(&'a self, pod: &'a Value, query: &'a Query) -> BoxFuture<'a, Result<Response<Body>, Status>>;
+}
+
+/// The server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificates could not be made.
+    #[error("cannot make the server's certificates")]
+    Pki(#[from] PkiError),
+    /// The first objects could not be created: a bug of this crate.
+    #[error("cannot create the first objects: {0}")]
+    Bootstrap(#[from] Status),
+}
+
+/// Settings of a server to be.
+pub struct Builder {
+    seed: Option<u64>,
+    service_network: [u8; 2],
+    authority: Option<Arc<CertificateAuthority>>,
+    pods: Option<Arc<dyn PodBackend>>,
+    tokens: Vec<(String, Identity)>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { seed: None, service_network: [127, 0], authority: None, pods: None, tokens: Vec::new() }
+    }
+}
+
+impl Builder {
+    /// Makes uids and generated names the same in every run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The first two bytes of the addresses that Services get.
+    pub fn service_network(mut self, base: [u8; 2]) -> Self {
+        self.service_network = base;
+        self
+    }
+
+    /// The authority that signs the serving certificate; one is made unless it is given.
+    pub fn authority(mut self, authority: Arc<CertificateAuthority>) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// Who answers for pods that run.
+    pub fn pods(mut self, pods: Arc<dyn PodBackend>) -> Self {
+        self.pods = Some(pods);
+        self
+    }
+
+    /// A token that is good as long as the server lives.
+    pub fn token(mut self, token: impl Into<String>, identity: Identity) -> Self {
+        self.tokens.push((token.into(), identity));
+        self
+    }
+
+    /// Makes the server without listening anywhere.
+    ///
+    /// # Errors
+    /// When certificates or the first objects cannot be made.
+    pub fn build(self) -> Result<ApiServer, StartError> {
+        wire::install_crypto_provider();
+        let authority = match self.authority {
+            Some(authority) => authority,
+            None => Arc::new(CertificateAuthority::new("kubernetes")?),
+        };
+        let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(random()));
+        let core = Arc::new(Core::new(seed, self.service_network, &random::<32>()));
+        let admin_token = hex(&random::<24>());
+        core.tokens.add(admin_token.clone(), Identity::admin("kubernetes-admin"));
+        for (token, identity) in self.tokens {
+            core.tokens.add(token, identity);
+        }
+        let client = Client { core: core.clone(), who: Arc::new(Identity::admin("system:apiserver")) };
+        bootstrap(&client, &core)?;
+        Ok(ApiServer {
+            shell: Arc::new(Shell { core, pods: self.pods }),
+            authority,
+            admin_token,
+            address: None,
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Makes the server, listens with TLS, and runs the controllers that belong to it: namespaces, ServiceAccounts and
+    /// garbage collection.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(self, address: SocketAddr) -> Result<ApiServer, StartError> {
+        let mut server = self.build()?;
+        server.listen(address)?;
+        server.run_controllers();
+        Ok(server)
+    }
+}
+
+/// `N` random bytes.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // The operating system's generator does not fail once the system is up.
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("system randomness");
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What every cluster has from its first moment.
+fn bootstrap(client: &Client, core: &Core) -> Result<(), Status> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        client.create(
+            Gr::core("namespaces"),
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )?;
+    }
+    for object in rbac::bootstrap() {
+        client.apply(&object)?;
+    }
+    for (name, value) in [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)] {
+        client.apply(&json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
+        }))?;
+    }
+    let address = core.read().addresses.first().to_string();
+    client.create(
+        Gr::core("services"),
+        &json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {
+                "clusterIP": address,
+                "ports": [{"name": "https", "port": 443, "targetPort": 6443}],
+            },
+        }),
+    )?;
+    Ok(())
+}
+
+/// A Kubernetes API server. It stops when it is dropped.
+pub struct ApiServer {
+    shell: Arc<Shell>,
+    authority: Arc<CertificateAuthority>,
+    admin_token: String,
+    address: Option<SocketAddr>,
+    stop: CancellationToken,
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl ApiServer {
+    /// Settings with their defaults.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Listens with TLS on an address; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// When the address is taken or may not be used.
+    pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, StartError> {
+        let error = |source| StartError::Listen { address, source };
+        let listener = wire::bind(address).map_err(error)?;
+        let address = listener.local_addr().map_err(error)?;
+        let service = self.shell.core.read().addresses.first();
+        let names = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "localhost",
+        ];
+        let identity = self.authority.server("kube-apiserver", &names, &[address.ip(), service.into()])?;
+        let tls = identity.server_config(&["h2", "http/1.1"])?;
+        let shell = self.shell.clone();
+        let handler = move |request: Request<hyper::body::Incoming>| {
+            let shell = shell.clone();
+            shell.handle(request.map(wire::incoming))
+        };
+        tokio::spawn(wire::serve(listener, Some(tls), Arc::new(handler), Arc::new(()), self.stop.clone()));
+        self.address = Some(address);
+        Ok(address)
+    }
+
+    /// Runs namespaces, ServiceAccounts and garbage collection in tasks that end with the server.
+    pub fn run_controllers(&self) {
+        controllers::run(self.client(), self.authority.certificate_pem(), self.stop.clone());
+    }
+
+    /// Hands a request to the server in memory.
+    ///
+    /// # Errors
+    /// Never at present; the type is that of every handler.
+    pub async fn handle(&self, request: Request<Body>) -> Answer {
+        self.shell.clone().handle(request).await
+    }
+
+    /// A handle for handing requests over in memory that does not keep the server alive by itself.
+    pub fn handler(&self) -> impl Fn(Request<Body>) -> BoxFuture<'static, Answer> + Send + Sync + Clone + 'static {
+        let shell = self.shell.clone();
+        move |request| {
+            let shell = shell.clone();
+            Box::pin(shell.handle(request))
+        }
+    }
+
+    /// A client inside this process with all rights.
+    pub fn client(&self) -> Client {
+        Client { core: self.shell.core.clone(), who: Arc::new(Identity::admin("system:apiserver")) }
+    }
+
+    /// Where it listens, if it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The base URL, if it listens.
+    pub fn url(&self) -> String {
+        self.address.map(|address| format!("https://{address}")).unwrap_or_default()
+    }
+
+    /// The token of an administrator. Secret.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// The certificate that clients must trust.
+    pub fn authority_pem(&self) -> String {
+        self.authority.certificate_pem()
+    }
+
+    /// The address of the `kubernetes` Service.
+    pub fn service_address(&self) -> std::net::Ipv4Addr {
+        self.shell.core.read().addresses.first()
+    }
+
+    /// A kubeconfig for an administrator with one context of that name. Secret: it holds the token.
+    pub fn kubeconfig(&self, name: &str) -> String {
+        kubeconfig(name, &self.url(), &self.authority_pem(), &self.admin_token)
+    }
+}
+
+/// A kubeconfig as JSON, which is YAML.
+fn kubeconfig(name: &str, url: &str, authority: &str, token: &str) -> String {
+    use base64::Engine as _;
+    let authority = base64::engine::general_purpose::STANDARD.encode(authority);
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": url, "certificate-authority-data": authority}}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    });
+    wire::yaml::to_string(&config).unwrap_or_else(|_| config.to_string())
+}

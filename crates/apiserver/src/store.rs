@@ -1,0 +1,273 @@
+//! Objects and their history: a sorted table and a bounded event log for each resource, one revision counter for all.
+//!
+//! An object is kept as the JSON bytes that a GET returns, with its labels beside it for selectors; it is parsed only to
+//! be changed. A watcher holds no queue: it holds a revision and reads on in the log, so a slow one costs nothing and is
+//! told 410 when the log has moved past it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kubeapi::object;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::resource::StorageKey;
+
+/// Events that a table remembers. kube-apiserver's watch cache holds 100 to 102,400 by load
+/// (k8s.io/apiserver `pkg/storage/cacher/watch_cache.go`); this is in between.
+const LOG_LENGTH: usize = 4096;
+
+/// Namespace and name.
+pub(crate) type Key = (Box<str>, Box<str>);
+
+/// One version of one object.
+#[derive(Debug)]
+pub struct Stored {
+    pub(crate) namespace: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) revision: u64,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    pub(crate) api_version: Box<str>,
+    /// The object, apiVersion and kind first.
+    pub(crate) json: Bytes,
+    /// How many bytes apiVersion and kind take, with the opening brace.
+    head: usize,
+}
+
+impl Stored {
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
+    }
+
+    /// The object without apiVersion and kind, as lists of built-in kinds hold it: what follows an opening brace.
+    pub(crate) fn json_without_type(&self) -> Bytes {
+        self.json.slice(self.head..)
+    }
+
+    /// The object, parsed.
+    pub fn value(&self) -> Value {
+        // What is stored was serialised by us; it parses.
+        serde_json::from_slice(&self.json).unwrap_or(Value::Null)
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is new.
+    Added,
+    /// It has a new version.
+    Modified,
+    /// It is gone; the event holds its last state with the revision of the deletion.
+    Deleted,
+}
+
+/// One change of one object.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// What happened.
+    pub change: Change,
+    /// The object after it.
+    pub object: Arc<Stored>,
+    /// The object before it.
+    pub before: Option<Arc<Stored>>,
+}
+
+/// The log does not reach back to the revision asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    pub(crate) oldest: u64,
+}
+
+struct Table {
+    objects: BTreeMap<Key, Arc<Stored>>,
+    log: VecDeque<Arc<Event>>,
+    /// Events up to and including this revision are gone from the log.
+    compacted: u64,
+    head: watch::Sender<u64>,
+}
+
+impl Table {
+    fn new(revision: u64) -> Self {
+        Self { objects: BTreeMap::new(), log: VecDeque::new(), compacted: revision, head: watch::Sender::new(revision) }
+    }
+
+    fn record(&mut self, event: Event) {
+        let revision = event.object.revision;
+        self.log.push_back(Arc::new(event));
+        if self.log.len() > LOG_LENGTH
+            && let Some(oldest) = self.log.pop_front()
+        {
+            self.compacted = oldest.object.revision;
+        }
+        self.head.send_replace(revision);
+    }
+}
+
+/// All tables. Callers wrap it in a lock; every method is short.
+pub(crate) struct Store {
+    revision: u64,
+    /// The revision of the last deletion, done or begun: what garbage collection waits for.
+    last_removal: u64,
+    any_change: watch::Sender<u64>,
+    tables: HashMap<StorageKey, Table>,
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        // etcd's first revision is 1; Kubernetes never shows 0, which means "any".
+        Self { revision: 1, last_removal: 0, any_change: watch::Sender::new(1), tables: HashMap::new() }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn table(&mut self, storage: &StorageKey) -> &mut Table {
+        let revision = self.revision;
+        self.tables.entry(storage.clone()).or_insert_with(|| Table::new(revision))
+    }
+
+    pub(crate) fn get(&self, storage: &StorageKey, namespace: &str, name: &str) -> Option<Arc<Stored>> {
+        self.tables.get(storage)?.objects.get(&(namespace.into(), name.into())).cloned()
+    }
+
+    /// Objects in order of namespace and name, of one namespace or (empty) of all, after `after`.
+    pub(crate) fn list<'a>(
+        &'a self,
+        storage: &StorageKey,
+        namespace: &'a str,
+        after: Option<Key>,
+    ) -> impl Iterator<Item = &'a Arc<Stored>> {
+        let from = match after {
+            Some(key) => Bound::Excluded(key),
+            None => Bound::Included((Box::from(namespace), Box::from(""))),
+        };
+        self.tables
+            .get(storage)
+            .into_iter()
+            .flat_map(move |table| table.objects.range((from.clone(), Bound::Unbounded)))
+            .take_while(move |((of, _), _)| namespace.is_empty() || **of == *namespace)
+            .map(|(_, stored)| stored)
+    }
+
+    /// Writes a new version of an object, new or not, and returns it. The caller has checked that it may.
+    pub(crate) fn put(&mut self, storage: &StorageKey, mut value: Value) -> Arc<Stored> {
+        self.revision += 1;
+        if object::is_deleting(&value) {
+            self.last_removal = self.revision;
+        }
+        let stored = stored(&mut value, self.revision);
+        let table = self.table(storage);
+        let before = table.objects.insert((stored.namespace.clone(), stored.name.clone()), stored.clone());
+        let change = if before.is_some() { Change::Modified } else { Change::Added };
+        table.record(Event { change, object: stored.clone(), before });
+        self.any_change.send_replace(self.revision);
+        stored
+    }
+
+    /// Removes an object; `last` is its final state.
+    pub(crate) fn remove(&mut self, storage: &StorageKey, mut last: Value) -> Arc<Stored> {
+        self.revision += 1;
+        self.last_removal = self.revision;
+        let stored = stored(&mut last, self.revision);
+        let table = self.table(storage);
+        let before = table.objects.remove(&(stored.namespace.clone(), stored.name.clone()));
+        table.record(Event { change: Change::Deleted, object: stored.clone(), before });
+        self.any_change.send_replace(self.revision);
+        stored
+    }
+
+    /// Events after a revision, in order.
+    pub(crate) fn events_after(
+        &mut self,
+        storage: &StorageKey,
+        revision: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, Compacted> {
+        let table = self.table(storage);
+        if revision < table.compacted {
+            return Err(Compacted { oldest: table.compacted });
+        }
+        let start = table.log.partition_point(|event| event.object.revision <= revision);
+        Ok(table.log.range(start..).take(limit).cloned().collect())
+    }
+
+    /// Tells when a table changes: the receiver holds the revision of its last event.
+    pub(crate) fn subscribe(&mut self, storage: &StorageKey) -> watch::Receiver<u64> {
+        self.table(storage).head.subscribe()
+    }
+
+    /// Tells when anything changes.
+    pub(crate) fn subscribe_all(&self) -> watch::Receiver<u64> {
+        self.any_change.subscribe()
+    }
+
+    /// The revision of the last deletion, done or begun.
+    pub(crate) fn last_removal(&self) -> u64 {
+        self.last_removal
+    }
+}
+
+fn stored(value: &mut Value, revision: u64) -> Arc<Stored> {
+    value["metadata"]["resourceVersion"] = revision.to_string().into();
+    let labels = value["metadata"]["labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
+        .collect();
+    let text = |value: &Value| Value::from(value.as_str().unwrap_or_default()).to_string();
+    let mut json = format!("{{\"apiVersion\":{},\"kind\":{},", text(&value["apiVersion"]), text(&value["kind"]));
+    let head = json.len();
+    let (api_version, namespace, name) =
+        (value["apiVersion"].as_str().unwrap_or_default().into(), object::namespace(value).into(), object::name(value).into());
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    // The rest is an object with metadata in it: all but its opening brace follows.
+    json.push_str(&value.to_string()[1..]);
+    Arc::new(Stored { namespace, name, revision, labels, api_version, json: json.into(), head })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(namespace: &str, name: &str) -> Value {
+        json!({"metadata": {"namespace": namespace, "name": name}})
+    }
+
+    #[test]
+    fn lists_are_sorted_and_bounded_by_namespace() {
+        let (mut store, pods) = (Store::new(), StorageKey::new("", "pods"));
+        for (namespace, name) in [("b", "x"), ("a", "z"), ("a", "y"), ("c", "w")] {
+            store.put(&pods, pod(namespace, name));
+        }
+        let names = |namespace| store.list(&pods, namespace, None).map(|stored| stored.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(""), ["y", "z", "x", "w"]);
+        assert_eq!(names("a"), ["y", "z"]);
+        assert_eq!(names("nowhere"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_log_has_every_change_in_order_until_it_is_compacted() {
+        let (mut store, pods) = (Store::new(), StorageKey::new("", "pods"));
+        let start = store.revision();
+        store.put(&pods, pod("a", "x"));
+        store.put(&pods, pod("a", "x"));
+        store.remove(&pods, pod("a", "x"));
+        let changes: Vec<Change> =
+            store.events_after(&pods, start, usize::MAX).unwrap().iter().map(|event| event.change).collect();
+        assert_eq!(changes, [Change::Added, Change::Modified, Change::Deleted]);
+        for _ in 0..LOG_LENGTH {
+            store.put(&pods, pod("a", "x"));
+        }
+        assert!(store.events_after(&pods, start, 1).is_err());
+        assert_eq!(store.events_after(&pods, store.revision() - 1, 10).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,1 @@
+//! The simulated KubeVirt components and the metric catalogue of each release

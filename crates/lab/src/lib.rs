@@ -1,0 +1,1 @@
+//! Providers, tools, state on disk and the command line

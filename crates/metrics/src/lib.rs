@@ -1,0 +1,1 @@
+//! Exposition text, series, normal form, diff, relabelling and the Prometheus HTTP API

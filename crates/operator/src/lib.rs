@@ -1,0 +1,1 @@
+//! monitoring.coreos.com objects to prometheus.yml, rule files and StatefulSets

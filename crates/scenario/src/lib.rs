@@ -1,0 +1,1 @@
+//! The scenario language: parse, resolve, plan; expectations and their verdicts

@@ -1,0 +1,157 @@
+//! Client connections: dial from a chosen source address, TLS, HTTP/1.1 or HTTP/2 by ALPN.
+//!
+//! One [`Connection`] is one TCP connection, on purpose: pools retry and reconnect behind the caller's back, and a
+//! simulated client must count each attempt as client-go does.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpSocket;
+
+use crate::Body;
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub struct Dial {
+    /// The server.
+    pub address: SocketAddr,
+    /// The local address to come from; a pod's own.
+    pub source: Option<IpAddr>,
+    /// TLS, or plain text without it.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Why no connection came about. The variant tells the phase, which decides how Go words the failure.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The TCP connection failed.
+    #[error("dial tcp {address}")]
+    Dial {
+        /// The server.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The TLS handshake failed.
+    #[error("tls handshake with {address}")]
+    Tls {
+        /// The server.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The HTTP connection could not be set up.
+    #[error("http connection to {address}")]
+    Http {
+        /// The server.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: hyper::Error,
+    },
+}
+
+/// The protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1: one request at a time.
+    Http1,
+    /// HTTP/2: many at once.
+    Http2,
+}
+
+enum Sender {
+    Http1(tokio::sync::Mutex<http1::SendRequest<Body>>),
+    Http2(http2::SendRequest<Body>),
+}
+
+/// An open connection to a server.
+pub struct Connection {
+    sender: Sender,
+}
+
+impl Connection {
+    /// Dials, and drives the connection in a task that ends with it.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn open(dial: &Dial) -> Result<Self, ConnectError> {
+        let address = dial.address;
+        let stream = async {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if let Some(source) = dial.source {
+                socket.bind(SocketAddr::new(source, 0))?;
+            }
+            let stream = socket.connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+        .await
+        .map_err(|source| ConnectError::Dial { address, source })?;
+        let Some(config) = &dial.tls else { return Self::http1(TokioIo::new(stream), address).await };
+        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+        let stream = tokio_rustls::TlsConnector::from(config.clone())
+            .connect(name, stream)
+            .await
+            .map_err(|source| ConnectError::Tls { address, source })?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Self::http1(TokioIo::new(stream), address).await;
+        }
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|source| ConnectError::Http { address, source })?;
+        tokio::spawn(connection);
+        Ok(Self { sender: Sender::Http2(sender) })
+    }
+
+    async fn http1<S>(stream: S, address: SocketAddr) -> Result<Self, ConnectError>
+    where
+        S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        let (sender, connection) =
+            http1::handshake(stream).await.map_err(|source| ConnectError::Http { address, source })?;
+        tokio::spawn(connection);
+        Ok(Self { sender: Sender::Http1(tokio::sync::Mutex::new(sender)) })
+    }
+
+    /// The protocol that was negotiated.
+    pub fn protocol(&self) -> Protocol {
+        match self.sender {
+            Sender::Http1(_) => Protocol::Http1,
+            Sender::Http2(_) => Protocol::Http2,
+        }
+    }
+
+    /// Whether the server has gone away; a request on it would fail.
+    pub async fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.lock().await.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends one request, once. Over HTTP/1.1 the response's body must be read before the next request.
+    ///
+    /// # Errors
+    /// When the connection fails before the response's head arrived.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
+        match &self.sender {
+            Sender::Http1(sender) => {
+                let mut sender = sender.lock().await;
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                let mut sender = sender.clone();
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+}

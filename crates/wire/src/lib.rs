@@ -1,0 +1,20 @@
+//! What every layer speaks: certificates, TLS listeners, HTTP bodies, client connections and YAML.
+//!
+//! This crate knows neither Kubernetes nor Prometheus. It exists so that the API server, the fault proxy and the
+//! simulated components accept and open connections in one way, and so that exactly one TLS provider is installed.
+
+mod body;
+mod connect;
+mod listen;
+pub mod pki;
+pub mod yaml;
+
+pub use body::{Body, BodyError, collect, empty, full, incoming, json, stream, stream_channel, text};
+pub use connect::{ConnectError, Connection, Dial, Protocol};
+pub use listen::{Abort, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve, serve_connection};
+
+/// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it
+/// again does nothing.
+pub fn install_crypto_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

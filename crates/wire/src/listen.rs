@@ -1,0 +1,232 @@
+//! Listeners: accept, optional TLS with a deadline, then HTTP/1.1 or HTTP/2 by ALPN or preface.
+//!
+//! The steps are separate functions because the fault proxy fails a connection between any two of them. A stream can
+//! be told to close with a TCP reset (`SO_LINGER 0`), which hyper alone cannot do.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::Body;
+
+/// A client that does not finish its TLS handshake or its request head in this time is dropped.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A TCP stream that can be told, while in use, to end with a reset instead of an orderly close.
+pub struct PeerStream {
+    stream: TcpStream,
+    reset_on_close: Arc<AtomicBool>,
+}
+
+impl Drop for PeerStream {
+    fn drop(&mut self) {
+        if self.reset_on_close.load(Ordering::Relaxed) {
+            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.reset_on_close.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What a request handler may know about the connection a request came on; found in the request's extensions.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Counts connections of this process from 1.
+    pub id: u64,
+    /// The client's address. In a lab a simulated pod's connections come from the pod's own address.
+    pub peer: SocketAddr,
+    reset_on_close: Arc<AtomicBool>,
+}
+
+impl ConnectionInfo {
+    /// Makes the connection end with a TCP reset when it is closed next.
+    pub fn reset_on_close(&self) {
+        self.reset_on_close.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection of a request that came over no socket (in-process calls).
+    pub fn in_process() -> Self {
+        Self { id: 0, peer: SocketAddr::from(([127, 0, 0, 1], 0)), reset_on_close: Arc::default() }
+    }
+}
+
+/// A connection that was accepted and nothing more.
+pub struct IncomingConnection {
+    /// The stream, before TLS.
+    pub stream: PeerStream,
+    /// Who it is.
+    pub info: ConnectionInfo,
+}
+
+impl IncomingConnection {
+    fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let reset_on_close = Arc::new(AtomicBool::new(false));
+        let _ = stream.set_nodelay(true);
+        let info = ConnectionInfo {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            peer,
+            reset_on_close: reset_on_close.clone(),
+        };
+        Self { stream: PeerStream { stream, reset_on_close }, info }
+    }
+}
+
+/// What a [`Handler`] comes to.
+pub type Answer = Result<Response<Body>, Abort>;
+
+/// The request is given up without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("request aborted: {0}")]
+pub struct Abort(pub &'static str);
+
+/// Answers requests. An `Err` aborts the request without an answer: HTTP/1.1 closes the connection, HTTP/2 resets the
+/// stream with INTERNAL_ERROR.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request; its extensions hold the [`ConnectionInfo`].
+    fn handle(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Answer>;
+}
+
+/// Decides what happens to a new connection before a byte of it is read.
+pub trait Gate: Send + Sync + 'static {
+    /// Takes the connection over; returns it to be served as usual.
+    fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Option<IncomingConnection>>;
+}
+
+/// Lets every connection in.
+impl Gate for () {
+    fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Option<IncomingConnection>> {
+        Box::pin(std::future::ready(Some(connection)))
+    }
+}
+
+/// Binds a listener whose address can be used again at once after the process died.
+///
+/// # Errors
+/// When the address is taken or may not be bound.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves a listener until `stop` is cancelled; open connections are then closed at once.
+pub async fn serve<H: Handler, G: Gate>(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: Arc<H>,
+    gate: Arc<G>,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, say: waiting a moment is all that can help.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let (tls, handler, gate, stop) = (tls.clone(), handler.clone(), gate.clone(), stop.clone());
+        tokio::spawn(async move {
+            let work = async {
+                let Some(connection) = gate.admit(IncomingConnection::new(stream, peer)).await else { return };
+                let info = connection.info.clone();
+                match tls {
+                    None => serve_connection(connection.stream, info, handler).await,
+                    Some(config) => {
+                        if let Some(stream) = accept_tls(connection.stream, config).await {
+                            serve_connection(stream, info, handler).await;
+                        }
+                    }
+                }
+            };
+            tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+        });
+    }
+}
+
+/// Does the TLS handshake; `None` if the client failed it or took too long.
+pub async fn accept_tls(
+    stream: PeerStream,
+    config: Arc<rustls::ServerConfig>,
+) -> Option<tokio_rustls::server::TlsStream<PeerStream>> {
+    match tokio::time::timeout(HEAD_DEADLINE, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Speaks HTTP on one connection until it ends.
+pub fn serve_connection<S, H>(stream: S, info: ConnectionInfo, handler: Arc<H>) -> BoxFuture<'static, ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(info.clone());
+        handler.clone().handle(request)
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).max_header_list_size(64 * 1024);
+    Box::pin(async move {
+        if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+            tracing::trace!(%error, "connection ended");
+        }
+    })
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+    R: Future<Output = Answer> + Send + 'static,
+{
+    fn handle(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Answer> {
+        Box::pin(self(request))
+    }
+}

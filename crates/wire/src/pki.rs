@@ -1,0 +1,190 @@
+//! A small certificate authority: one self-signed root, server certificates with names and addresses, client
+//! certificates whose organisations are Kubernetes groups.
+//!
+//! Everything is made in memory; who writes a key to disk decides on its permissions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A certificate could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// rcgen refused the parameters.
+    #[error("cannot make certificate {name}")]
+    Generate {
+        /// The common name asked for.
+        name: String,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// rustls refused the certificate or key.
+    #[error("cannot use certificate")]
+    Tls(#[from] rustls::Error),
+    /// The PEM text is not PEM.
+    #[error("cannot read PEM")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+}
+
+/// A certificate chain with its key, both PEM.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate, followed by nothing: the authority is handed out apart.
+    pub certificate_pem: String,
+    /// The private key. Secret.
+    pub key_pem: String,
+}
+
+/// A root that signs server and client certificates.
+pub struct CertificateAuthority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl CertificateAuthority {
+    /// A new self-signed root.
+    ///
+    /// # Errors
+    /// When the key cannot be generated.
+    pub fn new(common_name: &str) -> Result<Self, PkiError> {
+        let error = |source| PkiError::Generate { name: common_name.to_owned(), source };
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(common_name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().map_err(error)?;
+        Ok(Self { issuer: CertifiedIssuer::self_signed(params, key).map_err(error)? })
+    }
+
+    /// The root certificate, to be trusted by clients.
+    pub fn certificate_pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A serving certificate for DNS names and IP addresses.
+    ///
+    /// # Errors
+    /// When a name is not a DNS name.
+    pub fn server(&self, common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Identity, PkiError> {
+        let error = |source| PkiError::Generate { name: common_name.to_owned(), source };
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).map_err(error)?;
+        params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+        params.distinguished_name = named(common_name, &[]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params, common_name)
+    }
+
+    /// A client certificate: `common_name` is the user, `organisations` are the groups.
+    ///
+    /// # Errors
+    /// When the key cannot be generated.
+    pub fn client(&self, common_name: &str, organisations: &[&str]) -> Result<Identity, PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(common_name, organisations);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, common_name)
+    }
+
+    fn sign(&self, params: CertificateParams, name: &str) -> Result<Identity, PkiError> {
+        let error = |source| PkiError::Generate { name: name.to_owned(), source };
+        let key = KeyPair::generate().map_err(error)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(error)?;
+        Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+}
+
+fn named(common_name: &str, organisations: &[&str]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for organisation in organisations {
+        name.push(DnType::OrganizationName, *organisation);
+    }
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+impl Identity {
+    fn chain(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        Ok((chain, PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?))
+    }
+
+    /// A TLS server configuration that offers `alpn`, most wanted first, and asks for no client certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not fit together.
+    pub fn server_config(&self, alpn: &[&str]) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        let (chain, key) = self.chain()?;
+        let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+}
+
+/// A TLS client configuration that trusts `authority_pem` alone and offers `alpn`.
+///
+/// # Errors
+/// When the PEM holds no usable certificate.
+pub fn client_config(authority_pem: &str, alpn: &[&str]) -> Result<Arc<rustls::ClientConfig>, PkiError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// A TLS client configuration that accepts any certificate, as a kubelet's probes do.
+pub fn unverified_client_config() -> Arc<rustls::ClientConfig> {
+    Arc::new(
+        rustls::ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(rustls::crypto::ring::default_provider())))
+            .with_no_client_auth(),
+    )
+}
+
+#[derive(Debug)]
+struct AnyCertificate(rustls::crypto::CryptoProvider);
+
+impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &rustls::pki_types::ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

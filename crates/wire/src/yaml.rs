@@ -1,0 +1,61 @@
+//! YAML in two dialects. *Manifests* are read as kubectl reads them (`0644` is 420, `yes` is true) and without a size
+//! budget: a bundle of custom resource definitions has more than a quarter of a million nodes. *Scenario* files are
+//! read strictly. Writing quotes every scalar that a YAML 1.1 reader would take for something else.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A YAML text could not be read; the message holds line and column.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct YamlError {
+    /// What is wrong, with a snippet of the text where that helps.
+    pub message: String,
+    /// Line and column, both from 1, where known.
+    pub at: Option<(usize, usize)>,
+}
+
+fn error(error: &serde_yaml::Error) -> YamlError {
+    let at = error.location().map(|location| (location.line() as usize, location.column() as usize));
+    YamlError { message: error.to_string(), at }
+}
+
+/// Reads all documents of a manifest file; empty ones are left out, `List` objects are unpacked.
+///
+/// # Errors
+/// When the text is not YAML.
+pub fn manifests(text: &str) -> Result<Vec<Value>, YamlError> {
+    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
+    let documents: Vec<Value> =
+        serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
+    let mut objects = Vec::with_capacity(documents.len());
+    for document in documents {
+        match document {
+            Value::Null => {}
+            Value::Object(mut list) if list.get("kind") == Some(&Value::from("List")) => {
+                if let Some(Value::Array(items)) = list.remove("items") {
+                    objects.extend(items);
+                }
+            }
+            other => objects.push(other),
+        }
+    }
+    Ok(objects)
+}
+
+/// Reads one document strictly into a type: only `true` and `false` are booleans, a key may not come twice.
+///
+/// # Errors
+/// When the text is not YAML or does not fit the type.
+pub fn strict<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
+    serde_yaml::from_str_with_options(text, options).map_err(|source| error(&source))
+}
+
+/// Writes a value as YAML that any reader takes back as the same value.
+///
+/// # Errors
+/// When the value cannot be written (a map whose keys are no scalars).
+pub fn to_string<T: serde::Serialize>(value: &T) -> Result<String, YamlError> {
+    serde_yaml::to_string(value).map_err(|source| YamlError { message: source.to_string(), at: None })
+}
