@@ -90,8 +90,8 @@ struct Table {
 }
 
 impl Table {
-    fn new(revision: u64) -> Self {
-        Self { objects: BTreeMap::new(), log: VecDeque::new(), compacted: revision, head: watch::Sender::new(revision) }
+    fn new() -> Self {
+        Self { objects: BTreeMap::new(), log: VecDeque::new(), compacted: 0, head: watch::Sender::new(0) }
     }
 
     fn record(&mut self, event: Event) {
@@ -126,8 +126,7 @@ impl Store {
     }
 
     fn table(&mut self, storage: &StorageKey) -> &mut Table {
-        let revision = self.revision;
-        self.tables.entry(storage.clone()).or_insert_with(|| Table::new(revision))
+        self.tables.entry(storage.clone()).or_insert_with(Table::new)
     }
 
     pub(crate) fn get(&self, storage: &StorageKey, namespace: &str, name: &str) -> Option<Arc<Stored>> {
