@@ -1,0 +1,79 @@
+//! A local, parsed copy of a resource, kept current by a watch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use apiserver::{Client, Gr, WatchEvent, Watcher};
+use serde_json::Value;
+
+/// All objects of one resource by `NAMESPACE/NAME`.
+pub(crate) struct Informer {
+    client: Client,
+    gr: Gr,
+    watcher: Option<Watcher>,
+    objects: BTreeMap<String, Arc<Value>>,
+}
+
+impl Informer {
+    pub(crate) fn new(client: &Client, gr: Gr) -> Self {
+        Self { client: client.clone(), gr, watcher: None, objects: BTreeMap::new() }
+    }
+
+    /// Takes in what changed since the last call; whether anything did.
+    pub(crate) fn sync(&mut self) -> bool {
+        let mut changed = false;
+        loop {
+            let watcher = match &mut self.watcher {
+                Some(watcher) => watcher,
+                None => {
+                    let Ok(watcher) = self.client.watch(self.gr) else { return changed };
+                    self.objects.clear();
+                    changed = true;
+                    self.watcher.insert(watcher)
+                }
+            };
+            match watcher.take() {
+                Ok(events) => {
+                    changed |= !events.is_empty();
+                    for event in events {
+                        match event {
+                            WatchEvent::Added(stored) | WatchEvent::Modified(stored) => {
+                                let value = stored.value();
+                                self.objects.insert(kubeapi::object::key(&value), Arc::new(value));
+                            }
+                            WatchEvent::Deleted(stored) => {
+                                self.objects.remove(&kubeapi::object::key(&stored.value()));
+                            }
+                            WatchEvent::Bookmark { .. } => {}
+                        }
+                    }
+                    return changed;
+                }
+                // The log moved on without us: start over from a list.
+                Err(_) => self.watcher = None,
+            }
+        }
+    }
+
+    /// Waits for the next change.
+    pub(crate) async fn changed(&mut self) {
+        match &mut self.watcher {
+            Some(watcher) => watcher.changed().await,
+            None => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
+
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
+        self.objects.values()
+    }
+
+    /// Objects of one namespace.
+    pub(crate) fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Value>> {
+        let from = format!("{namespace}/");
+        self.objects.range(from.clone()..).take_while(move |(key, _)| key.starts_with(&from)).map(|(_, object)| object)
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Value>> {
+        self.objects.get(key)
+    }
+}

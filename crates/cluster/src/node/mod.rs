@@ -1,0 +1,162 @@
+//! The node agent: it does for pods what a kubelet does, with programs of this machine.
+
+mod container;
+mod pod;
+mod probe;
+mod volumes;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use apiserver::{Client, Gr};
+use kubeapi::object;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::address::PodAddresses;
+use crate::informer::Informer;
+use crate::logs::LogStore;
+use crate::program::Images;
+
+const NODES: Gr = Gr::core("nodes");
+const PODS: Gr = Gr::core("pods");
+
+/// Settings of the one node of a lab.
+pub struct NodeConfig {
+    /// The node's name.
+    pub name: String,
+    /// Labels besides the standard ones.
+    pub labels: Vec<(String, String)>,
+    /// First two bytes of the pods' addresses.
+    pub network: [u8; 2],
+    /// Where pods reach the API server.
+    pub api: SocketAddr,
+    /// The certificate that signs the API server's.
+    pub authority_pem: String,
+    /// Where volumes are kept while a pod lives.
+    pub folder: PathBuf,
+}
+
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) config: NodeConfig,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) logs: Arc<LogStore>,
+    pub(crate) addresses: PodAddresses,
+    pub(crate) authority_pem: Arc<str>,
+}
+
+/// Runs the pods that are assigned to its node.
+pub struct NodeAgent {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl NodeAgent {
+    /// Registers the node and begins to run pods.
+    pub fn start(client: Client, config: NodeConfig, images: Arc<dyn Images>, logs: Arc<LogStore>) -> Self {
+        let shared = Arc::new(Shared {
+            addresses: PodAddresses::new(config.network),
+            authority_pem: config.authority_pem.as_str().into(),
+            client,
+            config,
+            images,
+            logs,
+        });
+        register(&shared);
+        let agent = Self { shared, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        agent.tasks.spawn(follow(agent.shared.clone(), agent.stop.clone(), agent.tasks.clone()));
+        agent
+    }
+
+    /// Stops every container and waits until they have ended.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn register(shared: &Shared) {
+    let name = shared.config.name.as_str();
+    let mut labels = json!({
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
+        "node-role.kubernetes.io/control-plane": "",
+    });
+    for (key, value) in &shared.config.labels {
+        labels[key.as_str()] = value.as_str().into();
+    }
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": status, "reason": reason, "message": message,
+               "lastHeartbeatTime": now, "lastTransitionTime": now})
+    };
+    let capacity = json!({"cpu": "8", "memory": "32Gi", "pods": "500", "ephemeral-storage": "100Gi"});
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+    let [a, b] = shared.config.network;
+    let status = json!({"status": {
+        "capacity": capacity,
+        "allocatable": capacity,
+        "addresses": [
+            {"type": "InternalIP", "address": format!("{a}.{b}.0.1")},
+            {"type": "Hostname", "address": name},
+        ],
+        "conditions": [
+            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            condition("Ready", "True", "KubeletReady", "the lab's node agent is running"),
+        ],
+        "nodeInfo": {
+            "architecture": labels["kubernetes.io/arch"], "operatingSystem": "linux",
+            "kubeletVersion": "v1.36.2", "kubeProxyVersion": "", "containerRuntimeVersion": "lab://embedded",
+            "osImage": "embedded lab (simulated)", "kernelVersion": "simulated",
+            "machineID": "", "systemUUID": "", "bootID": "",
+        },
+    }});
+    if let Err(error) = shared.client.create(NODES, &node).and_then(|_| shared.client.merge(NODES, "", name, "status", &status)) {
+        tracing::warn!(%error, "cannot register the node");
+    }
+}
+
+/// Starts a task for each pod of this node and tells it of changes.
+async fn follow(shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) {
+    let mut pods = Informer::new(&shared.client, PODS);
+    let mut running: HashMap<String, watch::Sender<Arc<Value>>> = HashMap::new();
+    loop {
+        pods.sync();
+        let mut present = Vec::new();
+        for pod in pods.objects().filter(|pod| pod["spec"]["nodeName"] == shared.config.name.as_str()) {
+            let uid = object::uid(pod).to_owned();
+            present.push(uid.clone());
+            match running.get(&uid) {
+                Some(sender) => {
+                    sender.send_if_modified(|old| {
+                        let changed = !Arc::ptr_eq(old, pod);
+                        *old = pod.clone();
+                        changed
+                    });
+                }
+                None if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => {}
+                None => {
+                    let (sender, receiver) = watch::channel(pod.clone());
+                    running.insert(uid, sender);
+                    tasks.spawn(pod::run(shared.clone(), receiver, stop.clone()));
+                }
+            }
+        }
+        // Dropping the sender tells the pod's task that the object is gone.
+        running.retain(|uid, _| present.contains(uid));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = pods.changed() => {}
+        }
+    }
+}
