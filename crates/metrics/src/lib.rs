@@ -1,1 +1,15 @@
-//! Exposition text, series, normal form, diff, relabelling and the Prometheus HTTP API
+//! Metrics as text and as series: the exposition format, normal form and diff, and Prometheus' HTTP API.
+//!
+//! Architecture invariant: this crate knows neither Kubernetes nor KubeVirt, and opens no files.
+
+mod exposition;
+mod normal;
+mod prometheus;
+mod registry;
+mod series;
+
+pub use exposition::{Exposition, ParseError, parse};
+pub use normal::{Normaliser, diff, render};
+pub use prometheus::{Client, HttpError, RuleState, Target, Targets};
+pub use registry::{Family, Kind, Registry, go_float};
+pub use series::{Labels, Sample, Series};

@@ -1,0 +1,208 @@
+//! Normal form: series with volatile label values replaced, so that two runs give the same text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use regex::Regex;
+
+use crate::series::{Labels, Series};
+
+/// Replaces what differs between runs: pod hashes, addresses, the API server's host.
+pub struct Normaliser {
+    rules: Vec<(&'static str, Regex, &'static str)>,
+}
+
+impl Default for Normaliser {
+    fn default() -> Self {
+        // The alphabet of generated names has no vowels (apimachinery `pkg/util/rand`), so words of people stay whole.
+        let rules = [
+            ("pod", r"^(.+)-[bcdfghjklmnpqrstvwxz2456789]{8,10}-[bcdfghjklmnpqrstvwxz2456789]{5}$", "$1-*"),
+            ("pod", r"^(virt-handler|node-exporter)-[bcdfghjklmnpqrstvwxz2456789]{5}$", "$1-*"),
+            ("instance", r"^\d+\.\d+\.\d+\.\d+:(\d+)$", "<address>:$1"),
+            ("host", r"^\d+\.\d+\.\d+\.\d+:\d+$", "<apiserver>"),
+            ("url", r"^https://\d+\.\d+\.\d+\.\d+(:\d+)?/", "https://<apiserver>/"),
+            ("node", r"^.+$", "<node>"),
+            ("goversion", r"^.+$", "<version>"),
+            ("kubeversion", r"^.+$", "<version>"),
+            // Prometheus 3 writes le="1.0" where 2 writes le="1".
+            ("le", r"^(-?\d+)\.0$", "$1"),
+            ("quantile", r"^(-?\d+)\.0$", "$1"),
+        ];
+        Self {
+            rules: rules
+                .into_iter()
+                .map(|(label, pattern, replacement)| (label, Regex::new(pattern).expect("a constant"), replacement))
+                .collect(),
+        }
+    }
+}
+
+impl Normaliser {
+    /// A series in normal form.
+    pub fn series(&self, series: &Series) -> Series {
+        let mut labels = series.labels.clone();
+        for (label, pattern, replacement) in &self.rules {
+            if let Some(value) = labels.get_mut(*label) {
+                *value = pattern.replace(value, *replacement).into_owned();
+            }
+        }
+        Series { name: series.name.clone(), labels }
+    }
+}
+
+/// Writes series for people and for snapshots: one block a name, labels that all its series share once, the rest a line
+/// each, sorted; bucket bounds of a histogram are gathered in one line.
+pub fn render(series: &[Series]) -> String {
+    let mut by_name: BTreeMap<&str, Vec<&Labels>> = BTreeMap::new();
+    for one in series {
+        by_name.entry(&one.name).or_default().push(&one.labels);
+    }
+    let mut out = String::new();
+    for (name, all) in by_name {
+        let shared: BTreeMap<&String, &String> = all[0]
+            .iter()
+            .filter(|(label, value)| all.iter().all(|labels| labels.get(*label) == Some(*value)))
+            .collect();
+        let _ = writeln!(out, "{name}");
+        if !shared.is_empty() {
+            out.push_str("  all ");
+            let _ = crate::series::write_labels(&mut out, shared.iter().map(|(name, value)| (*name, *value)));
+            out.push('\n');
+        }
+        let mut lines: BTreeMap<Vec<(&String, &String)>, BTreeSet<Bound<'_>>> = BTreeMap::new();
+        for labels in &all {
+            let own = labels.iter().filter(|(label, _)| !shared.contains_key(label) && *label != "le").collect();
+            let bounds = lines.entry(own).or_default();
+            if let Some(bound) = labels.get("le") {
+                bounds.insert(Bound(bound));
+            }
+        }
+        for (own, bounds) in lines {
+            out.push_str("  ");
+            let _ = crate::series::write_labels(&mut out, own.into_iter());
+            if !bounds.is_empty() {
+                let bounds: Vec<&str> = bounds.iter().map(|bound| bound.0).collect();
+                let _ = write!(out, " le {}", bounds.join(" "));
+            }
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// A bucket bound, ordered as a number.
+#[derive(PartialEq, Eq)]
+struct Bound<'a>(&'a str);
+
+impl Bound<'_> {
+    fn number(&self) -> f64 {
+        match self.0 {
+            "+Inf" => f64::INFINITY,
+            text => text.parse().unwrap_or(f64::NAN),
+        }
+    }
+}
+
+impl Ord for Bound<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.number().total_cmp(&other.number()).then_with(|| self.0.cmp(other.0))
+    }
+}
+
+impl PartialOrd for Bound<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Lines that one text has and the other has not, as `-` and `+` lines in order; empty where they are equal.
+pub fn diff(expected: &str, found: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
+    // Longest common subsequence by dynamic programming over what is left between equal ends.
+    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
+    let width = new.len() + 1;
+    let mut table = vec![0u32; (old.len() + 1) * width];
+    for i in (0..old.len()).rev() {
+        for j in (0..new.len()).rev() {
+            table[i * width + j] = if old[i] == new[j] {
+                table[(i + 1) * width + j + 1] + 1
+            } else {
+                table[(i + 1) * width + j].max(table[i * width + j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut out) = (0, 0, String::new());
+    while i < old.len() || j < new.len() {
+        if i < old.len() && j < new.len() && old[i] == new[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if j == new.len() || (i < old.len() && table[(i + 1) * width + j] >= table[i * width + j + 1]) {
+            let _ = writeln!(out, "- {}", old[i]);
+            i += 1;
+        } else {
+            let _ = writeln!(out, "+ {}", new[j]);
+            j += 1;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, labels: &[(&str, &str)]) -> Series {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Series { name: name.to_owned(), labels }
+    }
+
+    #[test]
+    fn volatile_values_go_and_words_stay() {
+        let normal = Normaliser::default();
+        for (label, value, expected) in [
+            ("pod", "virt-api-69c9ccc49f-wvbvz", "virt-api-*"),
+            ("pod", "virt-handler-qpxjh", "virt-handler-*"),
+            ("pod", "prometheus-k8s-0", "prometheus-k8s-0"),
+            ("instance", "127.9.1.2:8443", "<address>:8443"),
+            ("host", "10.96.0.1:443", "<apiserver>"),
+            ("url", "https://10.96.0.1:443/api/v1/pods", "https://<apiserver>/api/v1/pods"),
+            ("le", "1.0", "1"),
+            ("le", "0.5", "0.5"),
+            ("code", "200", "200"),
+        ] {
+            assert_eq!(normal.series(&series("m", &[(label, value)])).label(label), expected, "{label}={value}");
+        }
+    }
+
+    #[test]
+    fn shared_labels_are_written_once_and_bounds_in_one_line() {
+        let all = [
+            series("h_bucket", &[("job", "j"), ("verb", "GET"), ("le", "10")]),
+            series("h_bucket", &[("job", "j"), ("verb", "GET"), ("le", "2")]),
+            series("h_bucket", &[("job", "j"), ("verb", "GET"), ("le", "+Inf")]),
+            series("h_bucket", &[("job", "j"), ("verb", "LIST"), ("le", "+Inf")]),
+        ];
+        assert_eq!(
+            render(&all),
+            "h_bucket\n  all {job=\"j\"}\n  {verb=\"GET\"} le 2 10 +Inf\n  {verb=\"LIST\"} le +Inf\n"
+        );
+    }
+
+    #[test]
+    fn a_diff_shows_what_went_and_what_came() {
+        assert_eq!(diff("a\nb\nc\n", "a\nx\nc\n"), "- b\n+ x\n");
+        assert_eq!(diff("a\n", "a\n"), "");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn normal_form_is_a_fixed_point(value in ".{0,30}") {
+            let normal = Normaliser::default();
+            for label in ["pod", "instance", "host", "url", "le"] {
+                let once = normal.series(&series("m", &[(label, &value)]));
+                proptest::prop_assert_eq!(&normal.series(&once), &once);
+            }
+        }
+    }
+}

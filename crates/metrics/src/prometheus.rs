@@ -1,0 +1,209 @@
+//! Prometheus' HTTP API, as much of it as a harness asks for.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::series::{Labels, Sample, Series};
+
+/// A query failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No answer.
+    #[error("prometheus at {url} does not answer")]
+    Transport {
+        /// The base URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// An answer that says no.
+    #[error("prometheus refused {query:?}: {message}")]
+    Refused {
+        /// What was asked.
+        query: String,
+        /// Why not.
+        message: String,
+    },
+}
+
+/// A target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Labels after relabelling.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Labels before it.
+    #[serde(default)]
+    pub discovered_labels: Labels,
+    /// The job's name in the configuration.
+    #[serde(default)]
+    pub scrape_pool: String,
+    /// Where it is scraped.
+    #[serde(default)]
+    pub scrape_url: String,
+    /// What went wrong last.
+    #[serde(default)]
+    pub last_error: String,
+    /// When it was scraped last, RFC 3339.
+    #[serde(default)]
+    pub last_scrape: String,
+    /// `up`, `down` or `unknown`.
+    #[serde(default)]
+    pub health: String,
+}
+
+/// All targets.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Targets {
+    /// Those that are scraped.
+    #[serde(default)]
+    pub active_targets: Vec<Target>,
+    /// Those that relabelling dropped.
+    #[serde(default)]
+    pub dropped_targets: Vec<Target>,
+}
+
+/// An alerting or recording rule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleState {
+    /// Its name.
+    pub name: String,
+    /// `inactive`, `pending` or `firing`; empty for a recording rule.
+    #[serde(default)]
+    pub state: String,
+    /// `ok`, `unknown` or `err`.
+    #[serde(default)]
+    pub health: String,
+    /// Its expression.
+    #[serde(default)]
+    pub query: String,
+    /// What went wrong last.
+    #[serde(default, rename = "lastError")]
+    pub last_error: String,
+}
+
+/// A client of one Prometheus.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// A client of the Prometheus at a base URL such as `http://127.0.0.1:9090`.
+    ///
+    /// # Panics
+    /// When no TLS provider is installed.
+    pub fn new(base: &str) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(std::time::Duration::from_secs(10))
+            .build()
+            .expect("a TLS provider is installed");
+        Self { http, base: base.trim_end_matches('/').to_owned() }
+    }
+
+    /// The base URL.
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, HttpError> {
+        let transport = |source| HttpError::Transport { url: self.base.clone(), source };
+        let response = self
+            .http
+            .get(format!("{}/api/v1/{path}", self.base))
+            .query(query)
+            .send()
+            .await
+            .map_err(transport)?;
+        let code = response.status();
+        let text = response.text().await.map_err(transport)?;
+        let refused = |message: String| HttpError::Refused {
+            query: query.first().map_or_else(|| path.to_owned(), |(_, value)| (*value).to_owned()),
+            message,
+        };
+        let mut body: Value =
+            serde_json::from_str(&text).map_err(|_| refused(format!("{code}: {}", text.chars().take(200).collect::<String>())))?;
+        if body["status"] != "success" {
+            return Err(refused(body["error"].as_str().unwrap_or("no reason given").to_owned()));
+        }
+        Ok(body["data"].take())
+    }
+
+    /// Whether it is ready to serve.
+    pub async fn is_ready(&self) -> bool {
+        match self.http.get(format!("{}/-/ready", self.base)).send().await {
+            Ok(response) => response.status().is_success(),
+            Err(_) => false,
+        }
+    }
+
+    /// An instant query; a scalar is a sample without labels.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer or refuses the query.
+    pub async fn query(&self, query: &str) -> Result<Vec<Sample>, HttpError> {
+        let data = self.get("query", &[("query", query)]).await?;
+        let number = |value: &Value| match value[1].as_str() {
+            Some("+Inf") => f64::INFINITY,
+            Some("-Inf") => f64::NEG_INFINITY,
+            Some(text) => text.parse().unwrap_or(f64::NAN),
+            None => f64::NAN,
+        };
+        if data["resultType"] == "scalar" {
+            return Ok(vec![Sample { series: Series::default(), value: number(&data["result"]) }]);
+        }
+        let mut samples: Vec<Sample> = data["result"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|entry| Sample {
+                series: Series::from_labels(serde_json::from_value(entry["metric"].clone()).unwrap_or_default()),
+                value: number(&entry["value"]),
+            })
+            .collect();
+        samples.sort_by(|a, b| a.series.cmp(&b.series));
+        Ok(samples)
+    }
+
+    /// All targets.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn targets(&self) -> Result<Targets, HttpError> {
+        let mut targets: Targets =
+            serde_json::from_value(self.get("targets", &[("state", "any")]).await?).unwrap_or_default();
+        targets.active_targets.sort_by(|a, b| (&a.scrape_pool, &a.labels).cmp(&(&b.scrape_pool, &b.labels)));
+        Ok(targets)
+    }
+
+    /// All rules.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn rules(&self) -> Result<Vec<RuleState>, HttpError> {
+        let data = self.get("rules", &[]).await?;
+        let mut rules: Vec<RuleState> = data["groups"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|group| group["rules"].as_array().into_iter().flatten())
+            .filter_map(|rule| serde_json::from_value(rule.clone()).ok())
+            .collect();
+        rules.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(rules)
+    }
+
+    /// The version it says it is.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn version(&self) -> Result<String, HttpError> {
+        let data = self.get("status/buildinfo", &[]).await?;
+        Ok(data["version"].as_str().unwrap_or_default().to_owned())
+    }
+}
