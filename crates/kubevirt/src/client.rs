@@ -1,0 +1,291 @@
+//! The API client of a component: client-go with KubeVirt's counting hook around its transport.
+//!
+//! One sample a round trip, whatever comes of it; one latency a logical request; up to ten retries where the server says
+//! `Retry-After` or a GET's connection was lost (facts/kubevirt.md §3.2). An aborted HTTP/2 stream is one `<error>` and no
+//! retry, as measured with the real client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use metrics::Registry;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use wire::{Connection, Dial};
+
+use crate::component::Network;
+use crate::go::GoError;
+use crate::labels::{latency_verb, resource_and_verb, url_template};
+use crate::release::ClientSpec;
+
+/// client-go's `maxRetries`.
+const RETRIES: u32 = 10;
+/// The largest answer that is read.
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+/// What a client needs to know.
+pub(crate) struct ClientConfig {
+    pub(crate) dial: Dial,
+    pub(crate) token: Arc<str>,
+    pub(crate) user_agent: String,
+    pub(crate) spec: ClientSpec,
+    pub(crate) qps: f64,
+    pub(crate) burst: f64,
+    pub(crate) counted: bool,
+    pub(crate) network: Option<Arc<dyn Network>>,
+}
+
+/// A request that did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No response; the message is Go's.
+    Transport(String, GoError),
+    /// A response that is a failure.
+    Status(u16, String),
+}
+
+impl Failure {
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Transport(message, _) | Self::Status(_, message) => message,
+        }
+    }
+}
+
+pub(crate) struct Client {
+    config: ClientConfig,
+    registry: Arc<Registry>,
+    connection: Mutex<Option<Arc<Connection>>>,
+    streams: AtomicU64,
+    limiter: Mutex<(f64, Instant)>,
+}
+
+impl Client {
+    pub(crate) fn new(config: ClientConfig, registry: Arc<Registry>) -> Self {
+        let limiter = Mutex::new((config.burst, Instant::now()));
+        Self { config, registry, connection: Mutex::default(), streams: AtomicU64::new(0), limiter }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.config.dial.address
+    }
+
+    fn host(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// The connection that is open, or a new one. Requests that find none dial each for itself, as in Go.
+    async fn connection(&self) -> Result<Arc<Connection>, GoError> {
+        if let Some(open) = self.connection.lock().await.as_ref()
+            && !open.is_closed().await
+        {
+            return Ok(open.clone());
+        }
+        if let (Some(network), Some(source)) = (&self.config.network, self.config.dial.source)
+            && !network.admits(source)
+        {
+            return Err(GoError::Refused(self.address()));
+        }
+        let opened = Arc::new(Connection::open(&self.config.dial).await.map_err(|error| GoError::from_connect(&error))?);
+        let mut shared = self.connection.lock().await;
+        if let Some(open) = shared.as_ref()
+            && !open.is_closed().await
+        {
+            return Ok(open.clone());
+        }
+        self.streams.store(0, Ordering::Relaxed);
+        Ok(shared.insert(opened).clone())
+    }
+
+    /// One round trip, counted.
+    async fn round_trip(
+        &self,
+        method: &Method,
+        target: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, GoError> {
+        let result = self.transport(method, target, content_type, body).await;
+        let code = match &result {
+            Ok(response) => response.status().as_str().to_owned(),
+            Err(_) => "<error>".to_owned(),
+        };
+        self.count(method, target, &code);
+        result
+    }
+
+    fn count(&self, method: &Method, target: &str, code: &str) {
+        if !self.config.counted {
+            return;
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (resource, verb) = resource_and_verb(method.as_str(), path, query);
+        self.registry.add(
+            &self.config.spec.requests,
+            &[
+                ("code", code),
+                ("method", method.as_str()),
+                ("host", &self.host()),
+                ("resource", &resource),
+                ("verb", &verb),
+            ],
+            1.0,
+        );
+    }
+
+    async fn transport(
+        &self,
+        method: &Method,
+        target: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, GoError> {
+        let connection = self.connection().await?;
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed) * 2 + 1;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}{target}", self.host()))
+            .header("accept", "application/json, */*")
+            .header("user-agent", &self.config.user_agent)
+            .header("authorization", format!("Bearer {}", self.config.token));
+        if !body.is_empty() {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(wire::full(body)).map_err(|error| GoError::Tls(error.to_string()))?;
+        let protocol = connection.protocol();
+        connection
+            .send(request)
+            .await
+            .map_err(|error| GoError::from_request(&error, self.address(), protocol, stream))
+    }
+
+    /// Waits for the client's own rate limiter.
+    async fn throttle(&self, template: &str, verb: &str) {
+        let wait = {
+            let mut limiter = self.limiter.lock().await;
+            let now = Instant::now();
+            let (tokens, since) = *limiter;
+            let tokens = (tokens + now.duration_since(since).as_secs_f64() * self.config.qps).min(self.config.burst) - 1.0;
+            *limiter = (tokens, now);
+            Duration::from_secs_f64((-tokens).max(0.0) / self.config.qps)
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        if let Some(limiter) = self.config.spec.limiter.as_ref().filter(|_| self.config.counted) {
+            self.registry.observe(limiter, &[("verb", verb), ("url", template)], wait.as_secs_f64());
+        }
+    }
+
+    fn failure(&self, method: &Method, target: &str, error: GoError) -> Failure {
+        let url = format!("https://{}{target}", self.host());
+        Failure::Transport(error.message(method.as_str(), &url, self.config.spec.quote_urls), error)
+    }
+
+    /// Round trips until one is not to be repeated.
+    async fn with_retries(
+        &self,
+        method: &Method,
+        target: &str,
+        content_type: &str,
+        body: &Bytes,
+    ) -> Result<Response<Incoming>, GoError> {
+        let mut left = RETRIES;
+        loop {
+            let result = self.round_trip(method, target, content_type, body.clone()).await;
+            let pause = match &result {
+                Ok(response) => retry_after(response),
+                Err(error) if *method == Method::GET && error.is_retried() => Some(Duration::from_secs(1)),
+                Err(_) => None,
+            };
+            match pause {
+                Some(pause) if left > 0 => {
+                    left -= 1;
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return result,
+            }
+        }
+    }
+
+    /// A logical request: limiter, round trips, latency, and the body read.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        target: &str,
+        content_type: &str,
+        body: Option<&Value>,
+        deadline: Option<Duration>,
+    ) -> Result<(u16, Value), Failure> {
+        let started = Instant::now();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let template = url_template(&self.host(), path, query);
+        let template_path = template.split_once(&self.host()).map_or("", |(_, rest)| rest.split('?').next().unwrap_or(rest));
+        let verb = latency_verb(method.as_str(), template_path);
+        self.throttle(&template, &verb).await;
+        let bytes = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
+        let work = self.with_retries(&method, target, content_type, &bytes);
+        let result = match deadline {
+            None => work.await,
+            Some(deadline) => match tokio::time::timeout(deadline, work).await {
+                Ok(result) => result,
+                Err(_) => {
+                    // The round trip that was under way ends with an error too, and is counted by the hook.
+                    self.count(&method, target, "<error>");
+                    Err(GoError::Deadline)
+                }
+            },
+        };
+        if self.config.counted {
+            let seconds = started.elapsed().as_secs_f64();
+            self.registry.observe(&self.config.spec.latency, &[("verb", &verb), ("url", &template)], seconds);
+        }
+        let response = result.map_err(|error| self.failure(&method, target, error))?;
+        let status = response.status();
+        let body = wire::collect(wire::incoming(response.into_body()), MAX_BODY).await;
+        let Ok(body) = body else {
+            let message = "stream error when reading response body, may be caused by closed connection. Please retry.";
+            return Err(Failure::Status(status.as_u16(), message.to_owned()));
+        };
+        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok((status.as_u16(), value));
+        }
+        let message = value["message"].as_str().map_or_else(|| format!("the server responded with {status}"), str::to_owned);
+        Err(Failure::Status(status.as_u16(), message))
+    }
+
+    /// Opens a watch; its lines are the response's body.
+    pub(crate) async fn watch(&self, target: &str) -> Result<Response<Incoming>, Failure> {
+        let response = self
+            .with_retries(&Method::GET, target, "", &Bytes::new())
+            .await
+            .map_err(|error| self.failure(&Method::GET, target, error))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let code = response.status().as_u16();
+        let body = wire::collect(wire::incoming(response.into_body()), MAX_BODY).await.unwrap_or_default();
+        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let message = value["message"].as_str().unwrap_or("the server rejected the watch");
+        Err(Failure::Status(code, message.to_owned()))
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Result<Value, Failure> {
+        self.request(Method::GET, target, "", None, None).await.map(|(_, value)| value)
+    }
+}
+
+/// The pause that a server asks for: 429 and 5xx with a `Retry-After` in whole seconds.
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let code = response.status();
+    if code != StatusCode::TOO_MANY_REQUESTS && !code.is_server_error() {
+        return None;
+    }
+    let seconds = response.headers().get(http::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}

@@ -1,0 +1,86 @@
+//! Failures of requests, as Go words them and as client-go treats them.
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use wire::{ConnectError, Protocol};
+
+/// Why a request got no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GoError {
+    /// `connect: connection refused`
+    Refused(SocketAddr),
+    /// `i/o timeout`
+    DialTimeout(SocketAddr),
+    /// A connection was reset while it was used.
+    Reset(SocketAddr),
+    /// The server closed the connection before it answered.
+    Eof,
+    /// HTTP/2: the stream was reset.
+    Stream(u64),
+    /// HTTP/2: the connection went away under the request.
+    ConnectionLost,
+    /// The handshake failed.
+    Tls(String),
+    /// The caller's deadline passed.
+    Deadline,
+}
+
+impl GoError {
+    pub(crate) fn from_connect(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Dial { address, source } => match source.kind() {
+                std::io::ErrorKind::ConnectionRefused => Self::Refused(*address),
+                std::io::ErrorKind::TimedOut => Self::DialTimeout(*address),
+                _ => Self::Reset(*address),
+            },
+            ConnectError::Tls { address, source } => match source.kind() {
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Self::Reset(*address),
+                std::io::ErrorKind::UnexpectedEof => Self::Eof,
+                _ => Self::Tls(source.to_string()),
+            },
+            ConnectError::Http { .. } => Self::Eof,
+        }
+    }
+
+    pub(crate) fn from_request(error: &hyper::Error, address: SocketAddr, protocol: Protocol, stream: u64) -> Self {
+        let mut chain = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(inner) = source {
+            chain.push(inner.to_string());
+            source = inner.source();
+        }
+        let text = chain.join(": ");
+        if protocol == Protocol::Http2 && text.contains("stream error") {
+            Self::Stream(stream)
+        } else if text.contains("onnection reset") || text.contains("roken pipe") {
+            if protocol == Protocol::Http2 { Self::ConnectionLost } else { Self::Reset(address) }
+        } else if protocol == Protocol::Http2 {
+            Self::ConnectionLost
+        } else {
+            Self::Eof
+        }
+    }
+
+    /// Whether client-go tries a GET again (client-go 0.34 `rest/with_retry.go`: reset, probable EOF, lost HTTP/2 connection).
+    pub(crate) fn is_retried(&self) -> bool {
+        matches!(self, Self::Reset(_) | Self::Eof | Self::ConnectionLost)
+    }
+
+    /// The message, with method and URL in front as `url.Error` has them.
+    pub(crate) fn message(&self, method: &str, url: &str, quote: bool) -> String {
+        let method = format!("{}{}", &method[..1], method[1..].to_lowercase());
+        let url = if quote { format!("\"{url}\"") } else { url.to_owned() };
+        let why = match self {
+            Self::Refused(address) => format!("dial tcp {address}: connect: connection refused"),
+            Self::DialTimeout(address) => format!("dial tcp {address}: i/o timeout"),
+            Self::Reset(address) => format!("read tcp {address}: read: connection reset by peer"),
+            Self::Eof => "EOF".to_owned(),
+            Self::Stream(id) => format!("stream error: stream ID {id}; INTERNAL_ERROR; received from peer"),
+            Self::ConnectionLost => "http2: client connection lost".to_owned(),
+            Self::Tls(why) => format!("tls: {why}"),
+            Self::Deadline => "context deadline exceeded".to_owned(),
+        };
+        format!("{method} {url}: {why}")
+    }
+}
