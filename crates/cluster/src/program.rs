@@ -108,11 +108,36 @@ impl ContainerContext {
 
     /// A text with every mounted path in it replaced by its place on this machine.
     pub fn localise(&self, text: &str) -> String {
+        let is_path = |character: char| character.is_alphanumeric() || "/._-".contains(character);
         let mut mounts: Vec<&Mount> = self.mounts.iter().collect();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.path.len()));
-        let mut out = text.to_owned();
-        for mount in mounts {
-            out = out.replace(mount.path.trim_end_matches('/'), &mount.folder.to_string_lossy());
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut before = None;
+        while let Some(character) = rest.chars().next() {
+            // One pass: what was put in is not looked at again, and a path begins where none is going on.
+            let found = if character == '/' && !before.is_some_and(is_path) {
+                mounts.iter().find_map(|mount| {
+                    let path = mount.path.trim_end_matches('/');
+                    let tail = rest.strip_prefix(path)?;
+                    let whole = tail.chars().next().is_none_or(|next| next == '/' || !is_path(next));
+                    whole.then_some((mount, tail))
+                })
+            } else {
+                None
+            };
+            match found {
+                Some((mount, tail)) => {
+                    out.push_str(&mount.folder.to_string_lossy());
+                    rest = tail;
+                    before = Some('/');
+                }
+                None => {
+                    out.push(character);
+                    rest = &rest[character.len_utf8()..];
+                    before = Some(character);
+                }
+            }
         }
         out
     }
@@ -165,6 +190,7 @@ pub(crate) mod tests {
             assert_eq!(context.host_path(path), expected.map(PathBuf::from), "{path}");
         }
         assert_eq!(context.localise("--config.file=/etc/p/config_out/y"), "--config.file=/h/out/y");
+        assert_eq!(context.localise("/x/etc/p /etc/prom /data"), "/x/etc/p /etc/prom /h/d");
         assert_eq!(context.arguments(), ["run", "--name=p-0"]);
     }
 }

@@ -1,1 +1,15 @@
-//! monitoring.coreos.com objects to prometheus.yml, rule files and StatefulSets
+//! monitoring.coreos.com objects to what Prometheus reads: prometheus.yml, rule files, and the objects that run it.
+//!
+//! Everything is a function of the objects it is given. The rules are prometheus-operator's (facts/kube-prometheus.md §3);
+//! an object that it would reject is rejected here with the reason, and the rest goes on.
+//!
+//! Architecture invariant: this crate does not know how a pod runs, and asks no cluster anything.
+
+mod compile;
+mod objects;
+mod rules;
+mod service_monitor;
+
+pub use compile::{Compiled, Input, Rejection, compile};
+pub use objects::{CONFIG_KEY, owned_objects};
+pub use rules::{RuleFiles, rule_files};
