@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// Records that something happened to an object. Failing to record is not worth failing for.
-pub(crate) fn record(client: &Client, object: &Value, component: &str, kind: &str, reason: &str, message: &str) {
+pub fn record(client: &Client, object: &Value, component: &str, kind: &str, reason: &str, message: &str) {
     let namespace = match kubeapi::object::namespace(object) {
         "" => "default",
         namespace => namespace,

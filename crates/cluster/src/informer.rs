@@ -7,7 +7,7 @@ use apiserver::{Client, Gr, WatchEvent, Watcher};
 use serde_json::Value;
 
 /// All objects of one resource by `NAMESPACE/NAME`.
-pub(crate) struct Informer {
+pub struct Informer {
     client: Client,
     gr: Gr,
     watcher: Option<Watcher>,
@@ -15,12 +15,13 @@ pub(crate) struct Informer {
 }
 
 impl Informer {
-    pub(crate) fn new(client: &Client, gr: Gr) -> Self {
+    /// An informer that has seen nothing yet.
+    pub fn new(client: &Client, gr: Gr) -> Self {
         Self { client: client.clone(), gr, watcher: None, objects: BTreeMap::new() }
     }
 
     /// Takes in what changed since the last call; whether anything did.
-    pub(crate) fn sync(&mut self) -> bool {
+    pub fn sync(&mut self) -> bool {
         let mut changed = false;
         loop {
             let watcher = match &mut self.watcher {
@@ -56,24 +57,26 @@ impl Informer {
     }
 
     /// Waits for the next change.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         match &mut self.watcher {
             Some(watcher) => watcher.changed().await,
             None => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
         }
     }
 
-    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
+    /// All objects, in order of their keys.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
         self.objects.values()
     }
 
     /// Objects of one namespace.
-    pub(crate) fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Value>> {
+    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Value>> {
         let from = format!("{namespace}/");
         self.objects.range(from.clone()..).take_while(move |(key, _)| key.starts_with(&from)).map(|(_, object)| object)
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Value>> {
+    /// The object of a key.
+    pub fn get(&self, key: &str) -> Option<&Arc<Value>> {
         self.objects.get(key)
     }
 }

@@ -17,6 +17,8 @@ mod process;
 mod program;
 mod service_proxy;
 
+pub use events::record as record_event;
+pub use informer::Informer;
 pub use logs::{LogStore, LogWriter};
 pub use node::{NodeAgent, NodeConfig};
 pub use process::{ProcessProgram, kill_leftovers};

@@ -118,7 +118,7 @@ impl Proxy {
 
     /// Whether a client at `source` may connect. Simulated components ask before they dial, since nobody but the kernel
     /// can refuse a connection to a port that is listened on.
-    pub fn admits(&self, source: IpAddr) -> bool {
+    pub fn admits_dial(&self, source: IpAddr) -> bool {
         let client = self.client_at(source);
         let decision = self.engine.decide_dial(&client);
         let Some((_, rule)) = decision.rule else { return true };
@@ -240,7 +240,9 @@ impl Handler for Proxy {
 
 impl Gate for Proxy {
     fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Option<IncomingConnection>> {
-        let admitted = self.admits(connection.info.peer.ip());
+        // A pod of the directory has asked before it dialled; asking again would take the budget twice.
+        let peer = connection.info.peer.ip();
+        let admitted = self.pods.find(peer).is_some() || self.admits_dial(peer);
         Box::pin(async move {
             if admitted {
                 return Some(connection);

@@ -1,1 +1,11 @@
-//! Providers, tools, state on disk and the command line
+//! The composition root: providers, tools, state on disk, the command line.
+
+pub mod commands;
+pub mod control;
+pub mod embedded;
+pub mod exit;
+pub mod manifests;
+pub mod state;
+pub mod tools;
+
+pub use commands::main;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `lab` program; `cargo xtask lab …` runs it.
+
+fn main() -> std::process::ExitCode {
+    lab::main()
+}

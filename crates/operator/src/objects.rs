@@ -129,6 +129,16 @@ fn stateful_set(prometheus: &Value, workload: &str, rule_maps: &[String]) -> Val
         volumes.push(json!({"name": map, "configMap": {"name": map, "optional": true}}));
         reloader_arguments.push(format!("--watched-dir={path}"));
     }
+    let init_arguments = [
+        "--watch-interval=0",
+        "--listen-address=:8081",
+        "--config-file=/etc/prometheus/config/prometheus.yaml.gz",
+        "--config-envsubst-file=/etc/prometheus/config_out/prometheus.env.yaml",
+    ];
+    let environment = json!([
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "SHARD", "value": "0"},
+    ]);
     let probe = |path: &str, period: u32, failures: u32| {
         json!({"httpGet": {"path": path, "port": "web", "scheme": "HTTP"}, "periodSeconds": period,
                "failureThreshold": failures, "timeoutSeconds": 3})
@@ -150,6 +160,15 @@ fn stateful_set(prometheus: &Value, workload: &str, rule_maps: &[String]) -> Val
                     "serviceAccountName": spec["serviceAccountName"].as_str().unwrap_or("default"),
                     "automountServiceAccountToken": true,
                     "terminationGracePeriodSeconds": 600,
+                    "initContainers": [{
+                        "name": "init-config-reloader",
+                        "image": reloader,
+                        "command": ["/bin/prometheus-config-reloader"],
+                        "args": init_arguments,
+                        "env": environment,
+                        "ports": [{"name": "reloader-init", "containerPort": 8081}],
+                        "volumeMounts": reloader_mounts,
+                    }],
                     "containers": [
                         {
                             "name": "prometheus",
@@ -166,10 +185,7 @@ fn stateful_set(prometheus: &Value, workload: &str, rule_maps: &[String]) -> Val
                             "image": reloader,
                             "command": ["/bin/prometheus-config-reloader"],
                             "args": reloader_arguments,
-                            "env": [
-                                {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                                {"name": "SHARD", "value": "0"},
-                            ],
+                            "env": environment,
                             "ports": [{"name": "reloader-web", "containerPort": 8080}],
                             "volumeMounts": reloader_mounts,
                         },

@@ -95,6 +95,61 @@ fn environment(shared: &Shared, pod: &Value, spec: &Value, address: Ipv4Addr) ->
     env
 }
 
+/// Runs an init container until it has succeeded once.
+pub(crate) async fn run_init(
+    shared: &Shared,
+    pod: &Arc<Value>,
+    spec: &Arc<Value>,
+    address: Ipv4Addr,
+    volumes: &Volumes,
+    stop: &CancellationToken,
+) {
+    let image = spec["image"].as_str().unwrap_or_default();
+    let mut restarts = 0;
+    while !stop.is_cancelled() {
+        let Some(program) = shared.images.find(image) else {
+            let message = format!("Failed to pull image \"{image}\": this lab does not have it");
+            events::record(&shared.client, pod, "node-agent", "Warning", "Failed", &message);
+            stop.cancelled().await;
+            return;
+        };
+        let context = context(shared, pod, spec, address, volumes, restarts, stop.child_token());
+        let logs = context.logs.clone();
+        let exit = program.run(context).await;
+        logs.end();
+        if exit.code == 0 {
+            return;
+        }
+        restarts += 1;
+        tokio::select! { () = stop.cancelled() => {}, () = tokio::time::sleep(BACKOFF) => {} }
+    }
+}
+
+fn context(
+    shared: &Shared,
+    pod: &Arc<Value>,
+    spec: &Arc<Value>,
+    address: Ipv4Addr,
+    volumes: &Volumes,
+    restarts: u32,
+    stop: CancellationToken,
+) -> ContainerContext {
+    ContainerContext {
+        pod: pod.clone(),
+        container: spec.clone(),
+        address,
+        api: shared.config.api,
+        authority_pem: shared.authority_pem.clone(),
+        token: volumes.token(),
+        env: environment(shared, pod, spec, address),
+        mounts: volumes.mounts(spec),
+        volumes: volumes.changes(),
+        logs: shared.logs.open(pod, spec["name"].as_str().unwrap_or_default()),
+        restarts,
+        stop,
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "a container is where everything about a pod meets")]
 pub(crate) async fn run(
     shared: Arc<Shared>,
@@ -120,26 +175,12 @@ pub(crate) async fn run(
         stop.cancelled().await;
         return;
     };
-    let env = environment(&shared, &pod, &spec, address);
     let mut restarts = 0;
     let mut backoff = BACKOFF;
     loop {
-        let logs = shared.logs.open(&pod, name);
         let run_stop = stop.child_token();
-        let context = ContainerContext {
-            pod: pod.clone(),
-            container: spec.clone(),
-            address,
-            api: shared.config.api,
-            authority_pem: shared.authority_pem.clone(),
-            token: volumes.token(),
-            env: env.clone(),
-            mounts: volumes.mounts(&spec),
-            volumes: volumes.changes(),
-            logs: logs.clone(),
-            restarts,
-            stop: run_stop.clone(),
-        };
+        let context = context(&shared, &pod, &spec, address, volumes, restarts, run_stop.clone());
+        let logs = context.logs.clone();
         let started = Timestamp::now();
         let readiness = Probe::from_spec(&spec, "readinessProbe", address);
         status.update(index, |container| {

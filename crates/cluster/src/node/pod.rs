@@ -124,6 +124,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
     status.publish(&status.containers.lock().expect("no panic while held"));
     let work = async {
         let volumes = Volumes::prepare(&shared, &pod, address).await;
+        for spec in pod["spec"]["initContainers"].as_array().into_iter().flatten() {
+            container::run_init(&shared, &pod, &Arc::new(spec.clone()), address, &volumes, &stop).await;
+        }
         let keep_current = volumes.follow(&shared, &pod);
         let containers = futures_util::future::join_all(
             specs.iter().enumerate().map(|(index, spec)| {

@@ -1,0 +1,171 @@
+//! The command line: parsed here, each command in a file of its own.
+
+mod doctor;
+mod down;
+mod fault;
+mod kubeconfig;
+mod ledger;
+mod logs;
+mod query;
+mod status;
+mod supervise;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::{Exit, Failure};
+use crate::state::{LabDir, StateRoot};
+
+/// A lab for KubeVirt monitoring: a cluster with Prometheus and KubeVirt, with faults on its API.
+#[derive(Parser)]
+#[command(name = "lab", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring a lab up and show its targets and first series.
+    Up(up::Up),
+    /// Take a lab down and remove what it left.
+    Down(down::Down),
+    /// Show what runs, where, and what of it is simulated.
+    Status(status::Status),
+    /// Print a pod's log.
+    Logs(logs::Logs),
+    /// Ask the lab's Prometheus.
+    Query(query::Query),
+    /// Print the path of the lab's kubeconfig.
+    Kubeconfig(kubeconfig::Kubeconfig),
+    /// Print a token of an administrator.
+    Token(kubeconfig::Token),
+    /// Show which tools are there, and whether they fit.
+    Doctor(doctor::Doctor),
+    /// Inject faults on the lab's Kubernetes API.
+    #[command(subcommand)]
+    Fault(fault::Fault),
+    /// Show what the fault proxy decided, request by request.
+    Ledger(ledger::Ledger),
+    /// Run the lab in the foreground (what `up` starts).
+    #[command(hide = true)]
+    Supervise(supervise::Supervise),
+}
+
+/// Which lab.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Which {
+    /// The lab's name; several live side by side.
+    #[arg(long, default_value = "lab", env = "LAB_NAME")]
+    pub(crate) name: String,
+}
+
+impl Which {
+    pub(crate) fn dir(&self) -> Result<LabDir> {
+        StateRoot::from_env().lab(&self.name)
+    }
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts.
+    Json,
+}
+
+impl Output {
+    /// Prints a value as JSON, if that is wanted; whether it was.
+    pub(crate) fn json(self, value: &impl serde::Serialize) -> bool {
+        if self == Self::Json
+            && let Ok(text) = serde_json::to_string_pretty(value)
+        {
+            println!("{text}");
+        }
+        self == Self::Json
+    }
+}
+
+/// Writes a table without borders.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header.iter().map(|name| name.to_uppercase()).collect::<Vec<_>>());
+    for row in rows {
+        table.add_row(row);
+    }
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+async fn run(command: Command) -> Result<Exit> {
+    match command {
+        Command::Up(command) => command.run().await,
+        Command::Down(command) => command.run().await,
+        Command::Status(command) => command.run().await,
+        Command::Logs(command) => command.run().await,
+        Command::Query(command) => command.run().await,
+        Command::Kubeconfig(command) => command.run(),
+        Command::Token(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::Fault(command) => command.run().await,
+        Command::Ledger(command) => command.run().await,
+        Command::Supervise(command) => command.run().await,
+    }
+}
+
+/// Runs the program; the exit code follows the table in [`crate::exit`].
+pub fn main() -> ExitCode {
+    wire::install_crypto_provider();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LAB_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return Exit::Failure.into();
+        }
+    };
+    let result = runtime.block_on(run(cli.command));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error),
+    }
+}
+
+/// Prints an error once: what, why, and what to do.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let failure = error.downcast_ref::<Failure>();
+    match failure {
+        Some(failure) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = &failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            failure.exit.into()
+        }
+        None => {
+            // A reader that went away is no failure of ours.
+            let broken_pipe = error.chain().any(|cause| {
+                cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+            });
+            if broken_pipe {
+                return Exit::Success.into();
+            }
+            eprintln!("error: {error:#}");
+            Exit::Failure.into()
+        }
+    }
+}

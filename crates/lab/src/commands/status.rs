@@ -1,0 +1,170 @@
+//! `lab status`, and what `up` shows of it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use metrics::Target;
+use serde::Serialize;
+
+use super::{Output, Which};
+use crate::exit::Exit;
+use crate::state::LabRecord;
+
+#[derive(Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    which: Which,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// A pod in a list.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct PodLine {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) ready: bool,
+    pub(crate) phase: String,
+    pub(crate) restarts: i32,
+    pub(crate) address: String,
+    /// Whether a program of the lab's own stands in for the image's.
+    pub(crate) simulated: bool,
+}
+
+/// What a lab looks like at the moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Overview {
+    pub(crate) pods: Vec<PodLine>,
+    pub(crate) targets: Vec<Target>,
+    #[serde(skip)]
+    pub(crate) expected_targets: usize,
+}
+
+impl Overview {
+    /// The base URL of the first Prometheus.
+    pub(crate) fn prometheus(&self) -> Option<String> {
+        let pod = self.pods.iter().find(|pod| pod.name == "prometheus-k8s-0" && !pod.address.is_empty())?;
+        Some(format!("http://{}:9090", pod.address))
+    }
+}
+
+/// A client for a lab's kubeconfig: no proxies, and no retries that would hide what happens.
+pub(crate) async fn kube_client(kubeconfig: &Path) -> Result<kube::Client> {
+    let config = kube::config::Kubeconfig::read_from(kubeconfig)
+        .with_context(|| format!("cannot read {}", kubeconfig.display()))?;
+    let mut config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
+    config.proxy_url = None;
+    config.default_retry = false;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Looks at pods and targets.
+pub(crate) async fn overview(record: &LabRecord, kubeconfig: &Path) -> Result<Overview> {
+    let client = kube_client(kubeconfig).await?;
+    let pods: Api<Pod> = Api::all(client);
+    let list = pods.list(&ListParams::default()).await.context("the lab's API server does not answer")?;
+    let mut overview = Overview::default();
+    for pod in list.items {
+        let status = pod.status.unwrap_or_default();
+        let ready = status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let images: Vec<String> =
+            pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|container| container.image.clone()).collect();
+        let labels = pod.metadata.labels.unwrap_or_default();
+        if labels.contains_key("prometheus.kubevirt.io") {
+            overview.expected_targets += 1;
+        }
+        overview.pods.push(PodLine {
+            namespace: pod.metadata.namespace.unwrap_or_default(),
+            name: pod.metadata.name.unwrap_or_default(),
+            ready,
+            phase: status.phase.unwrap_or_default(),
+            restarts: status.container_statuses.iter().flatten().map(|container| container.restart_count).sum(),
+            address: status.pod_ip.unwrap_or_default(),
+            simulated: images.iter().any(|image| image.starts_with("lab.local/sim/")),
+        });
+    }
+    if let Some(url) = overview.prometheus()
+        && let Ok(targets) = metrics::Client::new(&url).targets().await
+    {
+        overview.targets = targets
+            .active_targets
+            .into_iter()
+            .filter(|target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics"))
+            .collect();
+    }
+    let _ = record;
+    Ok(overview)
+}
+
+/// The counter's name in a release.
+pub(crate) fn requests_metric(release: &str) -> String {
+    kubevirt::Release::load(release).map_or_else(|_| "kubevirt_rest_client_requests_total".to_owned(), |release| release.client.requests)
+}
+
+pub(crate) fn targets_table(targets: &[Target]) -> String {
+    if targets.is_empty() {
+        return "no KubeVirt target\n".to_owned();
+    }
+    let rows = targets
+        .iter()
+        .map(|target| {
+            let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
+            vec![
+                label("namespace"),
+                label("pod"),
+                label("container"),
+                label("instance"),
+                target.health.clone(),
+                target.last_error.clone(),
+            ]
+        })
+        .collect();
+    super::table(&["namespace", "pod", "container", "instance", "health", "error"], rows)
+}
+
+impl Status {
+    pub(super) async fn run(self) -> Result<Exit> {
+        let dir = self.which.dir()?;
+        let record = dir.running()?;
+        let overview = overview(&record, &dir.kubeconfig()).await?;
+        let document = serde_json::json!({
+            "name": record.name, "provider": record.provider, "kubevirt": record.release,
+            "api": record.api_url, "kubernetesService": record.service_url,
+            "kubeconfig": dir.kubeconfig(), "prometheus": overview.prometheus(),
+            "pods": overview.pods, "targets": overview.targets,
+        });
+        if self.output.json(&document) {
+            return Ok(Exit::Success);
+        }
+        println!("lab {:?}: {} · KubeVirt {} (simulated) · Prometheus {}", record.name, record.provider, record.release, record.prometheus);
+        println!("API server {} · through the fault proxy {}", record.api_url, record.service_url);
+        println!("Prometheus {}", overview.prometheus().unwrap_or_else(|| "none".to_owned()));
+        println!("kubeconfig {}\n", dir.kubeconfig().display());
+        let rows = overview
+            .pods
+            .iter()
+            .map(|pod| {
+                vec![
+                    pod.namespace.clone(),
+                    pod.name.clone(),
+                    if pod.ready { "ready" } else { pod.phase.as_str() }.to_owned(),
+                    pod.restarts.to_string(),
+                    pod.address.clone(),
+                    if pod.simulated { "simulated" } else { "real" }.to_owned(),
+                ]
+            })
+            .collect();
+        print!("{}", super::table(&["namespace", "pod", "status", "restarts", "address", "program"], rows));
+        println!();
+        print!("{}", targets_table(&overview.targets));
+        Ok(Exit::Success)
+    }
+}

@@ -1,0 +1,83 @@
+//! The supervisor: the process that is the lab. It holds the lock, and says in `lab.json` when it can be talked to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Which;
+use crate::control;
+use crate::embedded::{Lab, Options};
+use crate::exit::{Exit, Failure};
+use crate::state::{LabRecord, write_secret};
+use crate::tools;
+
+#[derive(Args)]
+pub(super) struct Supervise {
+    #[command(flatten)]
+    which: Which,
+    /// The release of KubeVirt.
+    #[arg(long)]
+    kubevirt: String,
+    /// The Prometheus program.
+    #[arg(long)]
+    prometheus: PathBuf,
+    /// The API server's port.
+    #[arg(long)]
+    api_port: u16,
+}
+
+impl Supervise {
+    pub(super) async fn run(self) -> Result<Exit> {
+        let dir = self.which.dir()?;
+        let Some(_lock) = dir.lock()? else {
+            bail!(Failure::new(Exit::LabFailed, format!("lab {:?} is already running", dir.name())));
+        };
+        dir.remove_record();
+        cluster::kill_leftovers(&dir.pids());
+        let prometheus = tools::find(
+            &tools::Search { given: Some(self.prometheus.clone()), offline: true },
+            &|_| {},
+        )
+        .await?;
+        let options = Options {
+            name: dir.name().to_owned(),
+            release: self.kubevirt.clone(),
+            api_port: self.api_port,
+            prometheus,
+            folder: dir.path(),
+        };
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = CancellationToken::new();
+        let lab = Arc::new(Lab::start(&options).await?);
+        let token = lab.server().admin_token().to_owned();
+        let control = control::serve(&lab, &token, stop.clone())?;
+        write_secret(&dir.kubeconfig(), lab.server().kubeconfig(dir.name()).as_bytes())?;
+        dir.write_record(&LabRecord {
+            pid: std::process::id(),
+            name: dir.name().to_owned(),
+            provider: "embedded".to_owned(),
+            release: lab.release().release.clone(),
+            api_url: lab.server().url(),
+            service_url: format!("https://{}", lab.service()),
+            control_url: format!("http://{control}"),
+            token,
+            prometheus: options.prometheus.prometheus.to_string_lossy().into_owned(),
+        })?;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        dir.remove_record();
+        stop.cancel();
+        if let Some(lab) = Arc::into_inner(lab) {
+            lab.stop().await;
+        }
+        Ok(Exit::Success)
+    }
+}

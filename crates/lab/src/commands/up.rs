@@ -1,0 +1,303 @@
+//! `lab up`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use metrics::Sample;
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use super::status::{self, Overview};
+use super::{Output, Which};
+use crate::control::Control;
+use crate::exit::{Exit, Failure};
+use crate::state::{LabDir, LabRecord};
+use crate::tools;
+
+/// What a lab runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Provider {
+    /// In one process, without containers or root.
+    #[default]
+    Embedded,
+    /// A kind cluster.
+    Kind,
+    /// A minikube cluster.
+    Minikube,
+    /// The cluster of a kubeconfig context.
+    Existing,
+}
+
+#[derive(Args)]
+pub(super) struct Up {
+    #[command(flatten)]
+    which: Which,
+    /// What the lab runs on.
+    #[arg(long, value_enum, default_value_t)]
+    provider: Provider,
+    /// The release of KubeVirt: v1.9.0 or v0.11.0.
+    #[arg(long, default_value = "v1.9.0", value_name = "RELEASE")]
+    kubevirt: String,
+    /// A Prometheus to use; promtool is looked for beside it.
+    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
+    prometheus: Option<PathBuf>,
+    /// Use the network for nothing.
+    #[arg(long)]
+    offline: bool,
+    /// The API server's port.
+    #[arg(long, default_value_t = 6443)]
+    api_port: u16,
+    /// Seconds until it must be up.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    timeout: u64,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// One line a stage: a spinner on a terminal, plain lines elsewhere.
+struct Stages {
+    bar: ProgressBar,
+    started: Instant,
+    plain: bool,
+}
+
+impl Stages {
+    fn new(quiet: bool) -> Self {
+        use std::io::IsTerminal as _;
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, started: Instant::now(), plain: !quiet && !terminal }
+    }
+
+    fn doing(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+    }
+
+    fn done(&self, what: &str) {
+        let line = format!("{:>6.2}s  {what}", self.started.elapsed().as_secs_f64());
+        if self.plain {
+            eprintln!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+}
+
+impl Up {
+    pub(super) async fn run(self) -> Result<Exit> {
+        if self.provider != Provider::Embedded {
+            bail!(
+                Failure::new(Exit::Usage, format!("provider {:?} is not built yet", self.provider).to_lowercase())
+                    .hint("use the embedded lab: leave --provider out")
+            );
+        }
+        // Before anything is fetched or started.
+        let release = kubevirt::Release::load(&self.kubevirt).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let dir = self.which.dir()?;
+        let stages = Stages::new(self.output == Output::Json);
+        if dir.is_running() {
+            return self.adopt(&dir, &release.release, &stages).await;
+        }
+        stages.doing("looking for Prometheus");
+        let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
+        let progress = |what: &str| stages.doing(what);
+        let prometheus = tokio::select! {
+            found = tools::find(&search, &progress) => found?,
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        };
+        stages.done(&format!("Prometheus {} ({})", prometheus.version, prometheus.prometheus.display()));
+
+        stages.doing("starting the lab");
+        dir.create()?;
+        let mut supervisor = self.spawn(&dir, &release.release, &prometheus)?;
+        let pid = supervisor.id();
+        tokio::select! {
+            result = self.follow(&dir, Some(&mut supervisor), &stages) => {
+                if result.is_err() && !dir.is_running() {
+                    let _ = dir.remove();
+                }
+                result
+            }
+            _ = tokio::signal::ctrl_c() => {
+                stages.doing("interrupted: taking the lab down");
+                if let Some(pid) = pid {
+                    let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+                }
+                let _ = supervisor.wait().await;
+                cluster::kill_leftovers(&dir.pids());
+                dir.remove()?;
+                eprintln!("interrupted; nothing is left running");
+                Ok(Exit::Interrupted)
+            }
+        }
+    }
+
+    /// A lab of that name is up or coming up: show it, unless it is another release.
+    async fn adopt(&self, dir: &LabDir, release: &str, stages: &Stages) -> Result<Exit> {
+        stages.doing("a lab of that name is there already");
+        let result = self.follow(dir, None, stages).await;
+        if let Some(record) = dir.record()
+            && record.release != release
+        {
+            bail!(
+                Failure::new(Exit::LabFailed, format!("lab {:?} runs KubeVirt {}", dir.name(), record.release))
+                    .hint(format!("take it down first, or give another --name for {release}"))
+            );
+        }
+        result
+    }
+
+    fn spawn(&self, dir: &LabDir, release: &str, prometheus: &tools::Prometheus) -> Result<Child> {
+        let log = std::fs::File::create(dir.supervisor_log())
+            .map_err(|error| Failure::new(Exit::EnvironmentMissing, format!("cannot write to {}: {error}", dir.path().display())))?;
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new(program);
+        command
+            .args(["supervise", "--name", dir.name(), "--kubevirt", release])
+            .arg("--prometheus")
+            .arg(&prometheus.prometheus)
+            .args(["--api-port", &self.api_port.to_string()])
+            .env("PATH", search_path(prometheus))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A process group of its own: Ctrl-C in this terminal is for `up`, which then asks the lab to stop.
+            .process_group(0);
+        command.spawn().context("cannot start the lab's supervisor")
+    }
+
+    /// Waits until the lab is up, then shows it.
+    async fn follow(&self, dir: &LabDir, mut supervisor: Option<&mut Child>, stages: &Stages) -> Result<Exit> {
+        let deadline = Instant::now() + Duration::from_secs(self.timeout);
+        let record = loop {
+            if let Some(record) = dir.record() {
+                break record;
+            }
+            let died = match supervisor.as_deref_mut() {
+                Some(child) => child.try_wait()?.is_some() && !dir.is_running(),
+                None => !dir.is_running(),
+            };
+            if died {
+                let log = std::fs::read_to_string(dir.supervisor_log()).unwrap_or_default();
+                let line = |start: &str| log.lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned);
+                let message = line("error: ").unwrap_or_else(|| "the supervisor ended without a word".to_owned());
+                let mut failure = Failure::new(Exit::LabFailed, format!("the lab did not start: {message}"));
+                failure.hint = line("hint: ");
+                bail!(failure);
+            }
+            if Instant::now() > deadline {
+                bail!(Failure::new(Exit::LabFailed, format!("no API server after {} s", self.timeout)));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        stages.done(&format!("API server {}", record.api_url));
+        let control = Control::of(&record)?;
+        loop {
+            let missing = control.missing().await?;
+            if missing.is_empty() {
+                break;
+            }
+            stages.doing(&format!("waiting for {}", missing[0]));
+            if Instant::now() > deadline {
+                bail!(
+                    Failure::new(Exit::LabFailed, format!("not up after {} s: {}", self.timeout, missing.join(", ")))
+                        .hint(format!("look at it with `lab status --name {0}`; take it down with `lab down --name {0}`", record.name))
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stages.done("all pods are ready");
+        let overview = self.first_series(&record, dir, stages, deadline).await?;
+        stages.bar.finish_and_clear();
+        self.show(&record, dir, &overview)
+    }
+
+    async fn first_series(
+        &self,
+        record: &LabRecord,
+        dir: &LabDir,
+        stages: &Stages,
+        deadline: Instant,
+    ) -> Result<(Overview, Vec<Sample>)> {
+        let kubeconfig = dir.kubeconfig();
+        loop {
+            let overview = status::overview(record, &kubeconfig).await?;
+            let samples = match overview.prometheus() {
+                Some(url) => metrics::Client::new(&url).query(REQUESTS).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            let up = overview.targets.iter().filter(|target| target.health == "up").count();
+            stages.doing(&format!("waiting for Prometheus: {up} of {} targets up", overview.targets.len()));
+            if !samples.is_empty() && up > 0 && up == overview.targets.len() && up >= overview.expected_targets {
+                stages.done(&format!("{up} targets up, first KubeVirt series in Prometheus"));
+                return Ok((overview, samples));
+            }
+            if Instant::now() > deadline {
+                // Targets that are down are a result too: the lab is up, and what is wrong can be looked at.
+                return Ok((overview, samples));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn show(&self, record: &LabRecord, dir: &LabDir, (overview, samples): &(Overview, Vec<Sample>)) -> Result<Exit> {
+        let kubeconfig = dir.kubeconfig();
+        let document = json!({
+            "name": record.name, "provider": record.provider, "kubevirt": record.release,
+            "api": record.api_url, "kubeconfig": kubeconfig, "prometheus": overview.prometheus(),
+            "targets": overview.targets,
+        });
+        if self.output.json(&document) {
+            return Ok(Exit::Success);
+        }
+        println!("\nKubeVirt {} (simulated), lab {:?}: targets of Prometheus\n", record.release, record.name);
+        print!("{}", status::targets_table(&overview.targets));
+        println!("\nRequests to the Kubernetes API so far\n");
+        print!("{}", requests_table(samples));
+        let name = if record.name == "lab" { String::new() } else { format!(" --name {}", record.name) };
+        let relative = |path: &std::path::Path| {
+            let here = std::env::current_dir().unwrap_or_default();
+            path.strip_prefix(here).unwrap_or(path).display().to_string()
+        };
+        println!("\nNext:");
+        println!("  export KUBECONFIG={}", relative(&kubeconfig));
+        println!("  kubectl get pods -A");
+        if let Some(url) = overview.prometheus() {
+            println!("  open {url}");
+        }
+        println!("  cargo xtask lab query{name} 'rate({}[1m])'", status::requests_metric(&record.release));
+        println!("  cargo xtask fault add{name} --service-account '*handler' --verb list --status 500 --first 2");
+        println!("  cargo xtask lab down{name}");
+        Ok(Exit::Success)
+    }
+}
+
+/// The supervisor looks for promtool beside Prometheus or on the path: make sure that it is found.
+fn search_path(prometheus: &tools::Prometheus) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folder = prometheus.promtool.parent().map(PathBuf::from);
+    std::env::join_paths(folder.into_iter().chain(std::env::split_paths(&path))).unwrap_or(path)
+}
+
+/// The counter under both of its names.
+const REQUESTS: &str =
+    "sum by (container, code, method) ({__name__=~\"(kubevirt_)?rest_client_requests_total\",service=\"kubevirt-prometheus-metrics\"})";
+
+fn requests_table(samples: &[Sample]) -> String {
+    let rows = samples
+        .iter()
+        .map(|sample| {
+            let label = |name: &str| sample.series.label(name).to_owned();
+            vec![label("container"), label("code"), label("method"), format!("{}", sample.value)]
+        })
+        .collect();
+    super::table(&["component", "code", "method", "requests"], rows)
+}

@@ -1,0 +1,334 @@
+//! The embedded lab: API server, fault proxy, node agent, operator and simulated KubeVirt in one process, Prometheus beside it.
+//!
+//! Every lab owns a block 127.N.0.0/16. N is the first for which the API server's address is free: the listening socket is the
+//! claim, so it ends with the process.
+
+mod images;
+mod operator;
+mod reloader;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use apiserver::{ApiServer, Client, Gr};
+use cluster::{LogStore, NodeAgent, NodeConfig};
+use faults::{PodDirectory, PodIdentity, Proxy};
+use kubeapi::object;
+use kubevirt::{Network, Release, World};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use wire::pki::CertificateAuthority;
+
+use crate::exit::{Exit, Failure};
+use crate::manifests;
+use crate::tools::Prometheus;
+
+/// The node's name, as minikube calls its own.
+const NODE: &str = "lab";
+/// Blocks of addresses that are tried.
+const BLOCKS: std::ops::Range<u8> = 20..250;
+
+/// What a lab is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name.
+    pub name: String,
+    /// The release of KubeVirt.
+    pub release: String,
+    /// The API server's port.
+    pub api_port: u16,
+    /// The Prometheus to run.
+    pub prometheus: Prometheus,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// A running lab. Stop it with [`Lab::stop`]; dropping it leaves its processes to the kernel.
+pub struct Lab {
+    server: ApiServer,
+    proxy: Arc<Proxy>,
+    agent: NodeAgent,
+    release: Release,
+    service: SocketAddr,
+    network: [u8; 2],
+    stop: CancellationToken,
+}
+
+struct Directory(Client);
+
+impl PodDirectory for Directory {
+    fn find(&self, address: IpAddr) -> Option<PodIdentity> {
+        if address == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            return None;
+        }
+        let wanted = address.to_string();
+        let pods = self.0.list(Gr::core("pods"), "");
+        let pod = pods.iter().find(|pod| pod["status"]["podIP"] == wanted.as_str())?;
+        Some(PodIdentity {
+            namespace: object::namespace(pod).to_owned(),
+            name: object::name(pod).to_owned(),
+            service_account: pod["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned(),
+        })
+    }
+}
+
+struct ProxyNetwork(Arc<Proxy>);
+
+impl Network for ProxyNetwork {
+    fn admits(&self, source: IpAddr) -> bool {
+        self.0.admits_dial(source)
+    }
+}
+
+impl Lab {
+    /// Brings everything up; returns when all objects are applied, not when all pods are ready.
+    ///
+    /// # Errors
+    /// When no block of addresses is free, the release is unknown, or a manifest is refused.
+    pub async fn start(options: &Options) -> Result<Self> {
+        let release = Release::load(&options.release)
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()).hint("see `cargo xtask lab up --help`"))?;
+        let authority = Arc::new(CertificateAuthority::new("kubernetes")?);
+        let logs = Arc::new(LogStore::new(options.folder.join("logs")));
+        let (server, network) = claim(options.api_port, &authority, &logs)?;
+        let client = server.client();
+        let stop = CancellationToken::new();
+
+        let proxy = Arc::new(Proxy::new(server.handler(), Directory(client.clone())));
+        let service = serve_kubernetes(&server, &authority, &proxy, &stop)?;
+        server.run_controllers();
+        cluster::run_controllers(client.clone(), stop.clone());
+        cluster::run_service_proxy(client.clone(), ("default", "kubernetes"), stop.clone());
+        tokio::spawn(operator::run(client.clone(), stop.clone()));
+
+        let install = release.install.as_deref().map_or("", |path| manifests::text(path).unwrap_or_default());
+        let world = Arc::new(World::new(
+            release.clone(),
+            install.to_owned(),
+            NODE.to_owned(),
+            Some(Arc::new(ProxyNetwork(proxy.clone()))),
+        )?);
+        let images = images::LabImages::new(world, &options.prometheus, options.folder.join("pids"));
+        let config = NodeConfig {
+            name: NODE.to_owned(),
+            labels: vec![("kubevirt.io/schedulable".to_owned(), "true".to_owned())],
+            network,
+            api: service,
+            authority_pem: authority.certificate_pem(),
+            folder: options.folder.join("pods"),
+        };
+        let agent = NodeAgent::start(client.clone(), config, Arc::new(images), logs);
+        let lab = Self { server, proxy, agent, release, service, network, stop };
+        lab.install(&options.prometheus.version)?;
+        Ok(lab)
+    }
+
+    fn install(&self, prometheus_version: &str) -> Result<()> {
+        let client = self.client();
+        for path in manifests::for_release(&self.release.release) {
+            let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
+            let objects =
+                wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+            for mut manifest in objects {
+                if manifest["kind"] == "Prometheus" {
+                    manifest["spec"]["version"] = prometheus_version.into();
+                }
+                apply(&client, &manifest).with_context(|| format!("manifests/{path}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client of the API server with all rights.
+    pub fn client(&self) -> Client {
+        self.server.client()
+    }
+
+    /// The API server.
+    pub fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
+    /// The fault proxy.
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
+
+    /// The release of KubeVirt.
+    pub fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// The `kubernetes` Service, where pods reach the API server.
+    pub fn service(&self) -> SocketAddr {
+        self.service
+    }
+
+    /// The lab's own address for things that are no pods.
+    pub fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(self.network[0], self.network[1], 0, 1)
+    }
+
+    /// Stops pods and their processes, then everything else.
+    pub async fn stop(self) {
+        self.agent.stop().await;
+        self.stop.cancel();
+    }
+}
+
+/// Applies a manifest, waiting a moment for a kind that was only just defined.
+fn apply(client: &Client, manifest: &Value) -> Result<()> {
+    client
+        .apply(manifest)
+        .map(|_| ())
+        .map_err(|status| anyhow::anyhow!("{} {}: {status}", object::kind(manifest), object::key(manifest)))
+}
+
+/// Finds a free block and starts the API server in it.
+fn claim(port: u16, authority: &Arc<CertificateAuthority>, logs: &Arc<LogStore>) -> Result<(ApiServer, [u8; 2])> {
+    let mut last = None;
+    for block in BLOCKS {
+        let network = [127, block];
+        let mut server = ApiServer::builder()
+            .service_network(network)
+            .authority(authority.clone())
+            .pods(logs.clone())
+            .build()?;
+        match server.listen(SocketAddr::from(([127, block, 0, 1], port))) {
+            Ok(_) => return Ok((server, network)),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                let in_use = source.as_deref().is_some_and(|text| text.contains("in use"));
+                last = Some(format!("{error}: {}", source.unwrap_or_default()));
+                if !in_use {
+                    break;
+                }
+            }
+        }
+    }
+    bail!(
+        Failure::new(Exit::LabFailed, format!("no address for the API server: {}", last.unwrap_or_default()))
+            .hint("port in use on every loopback address? choose another with --api-port")
+    )
+}
+
+/// Puts the fault proxy where the `kubernetes` Service is. An ordinary user may not bind port 443; then the Service is told
+/// the port that could be had.
+fn serve_kubernetes(
+    server: &ApiServer,
+    authority: &Arc<CertificateAuthority>,
+    proxy: &Arc<Proxy>,
+    stop: &CancellationToken,
+) -> Result<SocketAddr> {
+    let address = server.service_address();
+    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    let tls = authority.server("kubernetes", &names, &[address.into()])?.server_config(&["h2", "http/1.1"])?;
+    let mut last = None;
+    for port in [443, 6443] {
+        match wire::bind((address, port).into()) {
+            Ok(listener) => {
+                if port != 443 {
+                    let patch = json!([{"op": "replace", "path": "/spec/ports/0/port", "value": port}]);
+                    tracing::info!(port, %patch, "the kubernetes Service has another port than 443");
+                    server
+                        .client()
+                        .merge(
+                            Gr::core("services"),
+                            "default",
+                            "kubernetes",
+                            "",
+                            &json!({"spec": {"ports": [{"name": "https", "port": port, "targetPort": 6443, "protocol": "TCP"}]}}),
+                        )
+                        .map_err(|status| anyhow::anyhow!("{status}"))?;
+                }
+                tokio::spawn(wire::serve(listener, Some(tls), proxy.clone(), proxy.clone(), stop.clone()));
+                return Ok((address, port).into());
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    bail!(Failure::new(
+        Exit::LabFailed,
+        format!("cannot listen on {address}: {}", last.map(|error| error.to_string()).unwrap_or_default())
+    ))
+}
+
+/// Pods that are not ready, with what a person would see.
+pub fn unready_pods(client: &Client) -> Vec<String> {
+    client
+        .list(Gr::core("pods"), "")
+        .iter()
+        .filter(|pod| object::condition(pod, "Ready") != Some("True") && !object::is_deleting(pod))
+        .map(|pod| {
+            let statuses = pod["status"]["containerStatuses"].as_array();
+            let reason = statuses
+                .into_iter()
+                .flatten()
+                .find_map(|status| status["state"]["waiting"]["reason"].as_str())
+                .or_else(|| pod["status"]["phase"].as_str())
+                .unwrap_or("Pending");
+            format!("{} {reason}", object::key(pod))
+        })
+        .collect()
+}
+
+/// The pods that a release's installation ends with, so that "all ready" is not said before they exist.
+pub fn expected_workloads(release: &Release) -> Vec<(&'static str, Gr, String, String)> {
+    let namespace = release.namespace.clone();
+    let deployments = Gr::of("apps", "deployments");
+    let mut expected =
+        vec![("statefulset", Gr::of("apps", "statefulsets"), "monitoring".to_owned(), "prometheus-k8s".to_owned())];
+    for component in release.components.keys() {
+        if component == "virt-handler" {
+            expected.push(("daemonset", Gr::of("apps", "daemonsets"), namespace.clone(), component.clone()));
+        } else {
+            expected.push(("deployment", deployments, namespace.clone(), component.clone()));
+        }
+    }
+    expected
+}
+
+/// What is not there yet of a lab that comes up; empty when it is all up.
+pub fn missing(client: &Client, release: &Release) -> Vec<String> {
+    let mut missing: Vec<String> = expected_workloads(release)
+        .into_iter()
+        .filter_map(|(kind, gr, namespace, name)| {
+            let found = client.find(gr, &namespace, &name).ok().flatten();
+            let Some(object) = found else { return Some(format!("{kind} {namespace}/{name} does not exist yet")) };
+            let (wanted, ready) = match kind {
+                "daemonset" => (&object["status"]["desiredNumberScheduled"], &object["status"]["numberReady"]),
+                _ => (&object["spec"]["replicas"], &object["status"]["readyReplicas"]),
+            };
+            let (wanted, ready) = (wanted.as_i64().unwrap_or(1).max(1), ready.as_i64().unwrap_or(0));
+            (ready < wanted).then(|| format!("{kind} {namespace}/{name} {ready}/{wanted} ready"))
+        })
+        .collect();
+    if missing.is_empty() {
+        missing.extend(unready_pods(client));
+    }
+    missing
+}
+
+/// Waits until nothing is missing; the error quotes what still is.
+///
+/// # Errors
+/// When `at_most` has passed.
+pub async fn wait_until_up(client: &Client, release: &Release, at_most: Duration) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + at_most;
+    loop {
+        let missing = missing(client, release);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            bail!(
+                Failure::new(Exit::LabFailed, format!("not up after {} s: {}", at_most.as_secs(), missing.join(", ")))
+                    .hint("see `lab logs POD` and `kubectl describe pod`")
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,138 @@
+//! The operator's loop: it watches monitoring objects and keeps what the compiler makes of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::{Client, Gr};
+use cluster::{Informer, record_event};
+use kubeapi::object;
+use operator::{Input, compile, owned_objects};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+const MONITORING: &str = "monitoring.coreos.com";
+const PROMETHEUSES: Gr = Gr::of(MONITORING, "prometheuses");
+/// What an object was made from, so that it is written again only when that changes (the real operator's annotation).
+const INPUT_HASH: &str = "prometheus-operator-input-hash";
+
+fn values(informer: &Informer) -> Vec<Value> {
+    informer.objects().map(|object| (**object).clone()).collect()
+}
+
+pub(crate) async fn run(client: Client, stop: CancellationToken) {
+    // The kinds are defined a moment after the lab starts.
+    while !client.served().iter().any(|(group, plural)| group == MONITORING && plural == "prometheuses") {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(2)) => {}
+        }
+    }
+    let mut prometheuses = Informer::new(&client, PROMETHEUSES);
+    let mut monitors = Informer::new(&client, Gr::of(MONITORING, "servicemonitors"));
+    let mut rules = Informer::new(&client, Gr::of(MONITORING, "prometheusrules"));
+    let mut namespaces = Informer::new(&client, Gr::core("namespaces"));
+    let mut sets = Informer::new(&client, Gr::of("apps", "statefulsets"));
+    let mut told: Vec<String> = Vec::new();
+    loop {
+        for informer in [&mut prometheuses, &mut monitors, &mut rules, &mut namespaces, &mut sets] {
+            informer.sync();
+        }
+        let input =
+            Input { namespaces: values(&namespaces), service_monitors: values(&monitors), rules: values(&rules) };
+        for prometheus in prometheuses.objects().filter(|prometheus| !object::is_deleting(prometheus)) {
+            reconcile(&client, prometheus, &input, &mut told);
+            let key = format!("{}/prometheus-{}", object::namespace(prometheus), object::name(prometheus));
+            report(&client, prometheus, sets.get(&key));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = prometheuses.changed() => {}
+            () = monitors.changed() => {}
+            () = rules.changed() => {}
+            () = namespaces.changed() => {}
+            () = sets.changed() => {}
+        }
+    }
+}
+
+fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
+    let compiled = compile(prometheus, input);
+    for rejection in &compiled.rejected {
+        let message = format!("{} {} was rejected: {}", rejection.kind, rejection.key, rejection.reason);
+        if !told.contains(&message) {
+            let about = input.service_monitors.iter().find(|monitor| object::key(monitor) == rejection.key);
+            let about = about.unwrap_or(prometheus);
+            record_event(client, about, "prometheus-operator", "Warning", "InvalidConfiguration", &rejection.reason);
+            told.push(message);
+        }
+    }
+    match owned_objects(prometheus, &compiled, input) {
+        Ok(objects) => {
+            for wanted in objects {
+                keep(client, wanted);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot write a configuration"),
+    }
+}
+
+/// The resource of a kind that the operator owns.
+fn resource(kind: &str) -> Option<Gr> {
+    Some(match kind {
+        "Secret" => Gr::core("secrets"),
+        "ConfigMap" => Gr::core("configmaps"),
+        "Service" => Gr::core("services"),
+        "StatefulSet" => Gr::of("apps", "statefulsets"),
+        _ => return None,
+    })
+}
+
+/// Creates or replaces an object, unless it was made from the same input.
+fn keep(client: &Client, mut wanted: Value) {
+    let hash: String =
+        Sha256::digest(wanted.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    wanted["metadata"]["annotations"][INPUT_HASH] = hash.as_str().into();
+    let Some(gr) = resource(object::kind(&wanted)) else { return };
+    let present = client.find(gr, object::namespace(&wanted), object::name(&wanted)).ok().flatten();
+    if present.is_some_and(|present| object::annotation(&present, INPUT_HASH) == Some(&hash)) {
+        return;
+    }
+    if let Err(error) = client.put(gr, &wanted) {
+        tracing::warn!(%error, object = object::key(&wanted), "cannot keep an object");
+    }
+}
+
+/// Writes replicas and conditions into the Prometheus object.
+fn report(client: &Client, prometheus: &Value, set: Option<&Arc<Value>>) {
+    let wanted = prometheus["spec"]["replicas"].as_i64().unwrap_or(1);
+    let number = |key: &str| set.and_then(|set| set["status"][key].as_i64()).unwrap_or(0);
+    let ready = number("readyReplicas");
+    let available = if ready >= wanted { "True" } else { "False" };
+    let old = &prometheus["status"];
+    if old["availableReplicas"] == ready
+        && old["replicas"] == number("replicas")
+        && object::condition(prometheus, "Available") == Some(available)
+    {
+        return;
+    }
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let generation = &prometheus["metadata"]["generation"];
+    let condition = |kind: &str, status: &str| {
+        json!({"type": kind, "status": status, "reason": "", "message": "", "lastTransitionTime": now,
+               "observedGeneration": generation})
+    };
+    let mut changed = prometheus.clone();
+    changed["status"] = json!({
+        "replicas": number("replicas"),
+        "updatedReplicas": number("updatedReplicas"),
+        "availableReplicas": ready,
+        "unavailableReplicas": (wanted - ready).max(0),
+        "paused": false,
+        "conditions": [condition("Available", available), condition("Reconciled", "True")],
+    });
+    if let Some(metadata) = changed["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
+    let _ = client.update_status(PROMETHEUSES, &changed);
+}

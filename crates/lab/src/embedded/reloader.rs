@@ -1,0 +1,141 @@
+//! The config-reloader of a Prometheus pod: it unpacks the configuration, fills in the pod's name and shard, and tells
+//! Prometheus to reload. It also makes the configuration fit a pod without a mount namespace: paths become those of this
+//! machine, and in-cluster discovery gets the address and the ServiceAccount that a container would find by itself.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use cluster::{ContainerContext, Exit, Program};
+use flate2::read::GzDecoder;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The reloader; with `--watch-interval=0` it writes the configuration once and ends, as an init container does.
+pub(crate) struct Reloader;
+
+impl Program for Reloader {
+    fn run(self: Arc<Self>, context: ContainerContext) -> BoxFuture<'static, Exit> {
+        Box::pin(async move {
+            tokio::select! {
+                () = context.stop.cancelled() => Exit::code(0),
+                result = work(&context) => match result {
+                    Ok(()) => Exit::code(0),
+                    Err(error) => {
+                        context.logs.line(&format!("level=error msg=\"{error:#}\""));
+                        Exit::code(1)
+                    }
+                },
+            }
+        })
+    }
+}
+
+async fn work(context: &ContainerContext) -> Result<()> {
+    let arguments = context.arguments();
+    let argument = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('='));
+    let path = |name: &str| -> Result<PathBuf> {
+        let path = argument(name).with_context(|| format!("{name} is missing"))?;
+        context.host_path(path).with_context(|| format!("{path} lies in no volume"))
+    };
+    let (from, to) = (path("--config-file")?, path("--config-envsubst-file")?);
+    let once = argument("--watch-interval") == Some("0");
+    let mut changes = context.volumes.clone();
+    loop {
+        changes.borrow_and_update();
+        let text = render(context, &from).await?;
+        let old = tokio::fs::read_to_string(&to).await.unwrap_or_default();
+        if old != text {
+            tokio::fs::write(&to, &text).await.with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        if once {
+            return Ok(());
+        }
+        reload(context).await;
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// The configuration as this pod's Prometheus is to read it.
+async fn render(context: &ContainerContext, from: &PathBuf) -> Result<String> {
+    let packed = tokio::fs::read(from).await.with_context(|| format!("cannot read {}", from.display()))?;
+    let mut text = String::new();
+    GzDecoder::new(packed.as_slice()).read_to_string(&mut text).context("the configuration is not gzipped text")?;
+    for (name, value) in &context.env {
+        text = text.replace(&format!("$({name})"), value);
+    }
+    let mut config: Value = wire::yaml::strict(&text).map_err(|error| anyhow::anyhow!("{error}"))?;
+    localise(context, &mut config);
+    discover_as_pod(context, &mut config);
+    wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Mounted paths in any string become those of this machine.
+fn localise(context: &ContainerContext, value: &mut Value) {
+    match value {
+        Value::String(text) if text.starts_with('/') => *text = context.localise(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| localise(context, item)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| localise(context, field)),
+        _ => {}
+    }
+}
+
+/// Gives in-cluster discovery what it would find in a container.
+fn discover_as_pod(context: &ContainerContext, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields.iter_mut() {
+                if key == "kubernetes_sd_configs" {
+                    for discovery in field.as_array_mut().into_iter().flatten() {
+                        if discovery["api_server"].is_null() {
+                            discovery["api_server"] = format!("https://{}", context.api).into();
+                            let file = |name: &str| context.host_path(&format!("{ACCOUNT}/{name}"));
+                            if let Some(token) = file("token") {
+                                discovery["authorization"] = json!({"credentials_file": token});
+                            }
+                            if let Some(authority) = file("ca.crt") {
+                                discovery["tls_config"] = json!({"ca_file": authority});
+                            }
+                        }
+                    }
+                } else {
+                    discover_as_pod(context, field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| discover_as_pod(context, item)),
+        _ => {}
+    }
+}
+
+/// Asks Prometheus to reload until it has.
+async fn reload(context: &ContainerContext) {
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
+    let Ok(client) = client else { return };
+    let url = format!("http://{}:9090/-/reload", context.address);
+    let mut told = String::new();
+    loop {
+        match client.post(&url).send().await {
+            Ok(response) if response.status().is_success() => {
+                context.logs.line("level=info msg=\"Reload triggered\"");
+                return;
+            }
+            Ok(response) => {
+                let text = response.text().await.unwrap_or_default();
+                if text != told {
+                    context.logs.line(&format!("level=error msg=\"Failed to trigger reload\" err={text:?}"));
+                    told = text;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // Prometheus is not listening yet.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Exit codes: one table, documented in docs/exit-codes.md.
+
+use std::process::ExitCode;
+
+/// Why a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what was asked.
+    Success = 0,
+    /// Something failed that no other code names.
+    Failure = 1,
+    /// The command line or a file is wrong.
+    Usage = 2,
+    /// A scenario's expectation was not met.
+    ScenarioFailed = 3,
+    /// A snapshot differs.
+    SnapshotDiffers = 4,
+    /// The lab did not come up, or broke.
+    LabFailed = 5,
+    /// No lab of that name runs.
+    NotRunning = 6,
+    /// A tool, a file or a right that is needed is missing here.
+    EnvironmentMissing = 7,
+    /// It was interrupted.
+    Interrupted = 130,
+}
+
+/// All codes with their meaning, for the documentation and its test.
+pub const TABLE: &[(Exit, &str)] = &[
+    (Exit::Success, "the command did what was asked"),
+    (Exit::Failure, "something failed that no other code names"),
+    (Exit::Usage, "the command line or a file is wrong"),
+    (Exit::ScenarioFailed, "a scenario's expectation was not met"),
+    (Exit::SnapshotDiffers, "a snapshot differs"),
+    (Exit::LabFailed, "the lab did not come up, or broke"),
+    (Exit::NotRunning, "no lab of that name runs"),
+    (Exit::EnvironmentMissing, "a tool, a file or a right that is needed is missing here"),
+    (Exit::Interrupted, "interrupted"),
+];
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An expected failure: one line that says what is wrong and what to do, and the code to end with.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The code.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// A failure without a hint.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit }
+    }
+
+    /// The same with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,255 @@
+//! What a lab keeps on disk: `.lab/NAME/` and the lock beside it.
+//!
+//! The lock is held by the supervisor as long as it lives, so a lab whose supervisor was killed, or that a reboot ended, is
+//! known to be dead without asking for process numbers.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Failure};
+
+/// What a running lab tells about itself in `lab.json`. Secret: it holds the control token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabRecord {
+    /// The supervisor's process.
+    pub pid: u32,
+    /// The lab's name.
+    pub name: String,
+    /// The kind of cluster.
+    pub provider: String,
+    /// The release of KubeVirt.
+    pub release: String,
+    /// The API server.
+    pub api_url: String,
+    /// Where pods reach the API server: the fault proxy.
+    pub service_url: String,
+    /// The control endpoint.
+    pub control_url: String,
+    /// The administrator's token, good for API server and control endpoint.
+    pub token: String,
+    /// The Prometheus program.
+    pub prometheus: String,
+}
+
+/// Where labs are kept.
+#[derive(Clone, Debug)]
+pub struct StateRoot(PathBuf);
+
+/// One lab's place.
+#[derive(Clone, Debug)]
+pub struct LabDir {
+    name: String,
+    root: PathBuf,
+}
+
+impl StateRoot {
+    /// `$LAB_STATE_DIR`, else `.lab` in the working directory.
+    pub fn from_env() -> Self {
+        Self(std::env::var_os("LAB_STATE_DIR").map_or_else(|| PathBuf::from(".lab"), PathBuf::from))
+    }
+
+    /// A root somewhere else.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// The place of a lab.
+    ///
+    /// # Errors
+    /// When the name cannot be a directory's or a context's.
+    pub fn lab(&self, name: &str) -> Result<LabDir> {
+        let good = !name.is_empty()
+            && name.len() <= 40
+            && name.chars().all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-')
+            && !name.starts_with('-');
+        if !good {
+            bail!(
+                Failure::new(Exit::Usage, format!("{name:?} is no name for a lab"))
+                    .hint("use up to 40 lower-case letters, digits and dashes")
+            );
+        }
+        let root = std::path::absolute(&self.0).context("cannot tell the working directory")?;
+        Ok(LabDir { name: name.to_owned(), root })
+    }
+
+    /// The names of labs that left anything here.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&self.0)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Held while a supervisor lives.
+pub struct LabLock {
+    _file: File,
+}
+
+impl LabDir {
+    /// The lab's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> PathBuf {
+        self.root.join(&self.name)
+    }
+
+    /// The kubeconfig of its administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path().join("kubeconfig")
+    }
+
+    /// What the supervisor writes.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.path().join("supervisor.log")
+    }
+
+    /// Process numbers of its children.
+    pub fn pids(&self) -> PathBuf {
+        self.path().join("pids")
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.path().join("lab.json")
+    }
+
+    /// Makes the folder, for the owner alone.
+    ///
+    /// # Errors
+    /// When the disk does not let us.
+    pub fn create(&self) -> Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path()).map_err(|error| {
+            Failure::new(Exit::EnvironmentMissing, format!("cannot write to {}: {error}", self.root.display()))
+                .hint("free some space or set LAB_STATE_DIR to another folder")
+                .into()
+        })
+    }
+
+    /// Takes the lock; none if a supervisor holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock(&self) -> Result<Option<LabLock>> {
+        self.create()?;
+        let path = self.root.join(format!("{}.lock", self.name));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(LabLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        }
+    }
+
+    /// Whether a supervisor lives.
+    pub fn is_running(&self) -> bool {
+        self.path().exists() && matches!(self.lock(), Ok(None))
+    }
+
+    /// What a running lab says about itself, if it got that far.
+    pub fn record(&self) -> Option<LabRecord> {
+        serde_json::from_slice(&std::fs::read(self.record_path()).ok()?).ok()
+    }
+
+    /// The record of a lab that runs.
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn running(&self) -> Result<LabRecord> {
+        let not_running = || {
+            Failure::new(Exit::NotRunning, format!("no lab {:?} runs here", self.name))
+                .hint(if self.name == "lab" { "start one: cargo xtask lab up".to_owned() } else { format!("start it: cargo xtask lab up --name {}", self.name) })
+        };
+        if !self.is_running() {
+            bail!(not_running());
+        }
+        self.record().ok_or_else(|| not_running().into())
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// When the disk does not let us.
+    pub fn write_record(&self, record: &LabRecord) -> Result<()> {
+        write_secret(&self.record_path(), &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// Takes the record away: from now on the lab is not up.
+    pub fn remove_record(&self) {
+        let _ = std::fs::remove_file(self.record_path());
+    }
+
+    /// Removes everything but the lock file of others.
+    ///
+    /// # Errors
+    /// When the disk does not let us.
+    pub fn remove(&self) -> Result<()> {
+        if self.path().exists() {
+            std::fs::remove_dir_all(self.path()).with_context(|| format!("cannot remove {}", self.path().display()))?;
+        }
+        let _ = std::fs::remove_file(self.root.join(format!("{}.lock", self.name)));
+        Ok(())
+    }
+}
+
+/// Writes a file that only its owner can read, all at once.
+///
+/// # Errors
+/// When the disk does not let us.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| {
+        Failure::new(Exit::EnvironmentMissing, format!("cannot write {}: {error}", path.display()))
+            .hint("free some space or set LAB_STATE_DIR to another folder")
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_runs_as_long_as_its_lock_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let lab = StateRoot::at(folder.path()).lab("a").unwrap();
+        assert!(!lab.is_running());
+        let lock = lab.lock().unwrap().unwrap();
+        assert!(lab.is_running() && lab.lock().unwrap().is_none());
+        drop(lock);
+        assert!(!lab.is_running());
+        lab.remove().unwrap();
+        assert!(!lab.path().exists());
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for name in ["", "A", "a/b", "..", "-a", "a b"] {
+            assert!(StateRoot::from_env().lab(name).is_err(), "{name}");
+        }
+    }
+}
