@@ -556,6 +556,9 @@ impl Core {
         } else {
             0
         };
+        if pod_grace == 0 && is_pod {
+            old["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+        }
         if pod_grace == 0 && is_free(resource, &old) {
             let status = deleted(resource, &old);
             let last = self.remove(state, resource, old);

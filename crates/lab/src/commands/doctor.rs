@@ -67,9 +67,9 @@ impl Doctor {
                     ]
                 })
                 .collect();
-            print!("{}", super::table(&["tool", "fit", "version", "found", "note"], rows));
+            say_text!(super::table(&["tool", "fit", "version", "found", "note"], rows));
             if !usable {
-                println!("\nNo Prometheus yet: `cargo xtask lab up` will fetch one.");
+                say!("\nNo Prometheus yet: `cargo xtask lab up` will fetch one.");
             }
         }
         Ok(Exit::Success)

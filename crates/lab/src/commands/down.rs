@@ -29,13 +29,13 @@ impl Down {
         if !self.all {
             let dir = self.which.dir()?;
             let what = if stop(&dir).await? { "is down" } else { "was not running; nothing is left of it" };
-            println!("lab {:?} {what}", dir.name());
+            say!("lab {:?} {what}", dir.name());
             return Ok(Exit::Success);
         }
         let root = StateRoot::from_env();
         for name in root.names() {
             stop(&root.lab(&name)?).await?;
-            println!("lab {name:?} is down");
+            say!("lab {name:?} is down");
         }
         Ok(Exit::Success)
     }

@@ -149,7 +149,7 @@ impl Fault {
                 rule.check().map_err(usage)?;
                 let control = Control::of(&add.which.dir()?.running()?)?;
                 control.add_fault(&rule).await?;
-                println!("fault {:?} is armed", rule.name);
+                say!("fault {:?} is armed", rule.name);
             }
             Self::Apply(apply) => {
                 let text = std::fs::read_to_string(&apply.file)
@@ -166,7 +166,7 @@ impl Fault {
                 let control = Control::of(&apply.which.dir()?.running()?)?;
                 for rule in &rules {
                     control.add_fault(rule).await?;
-                    println!("fault {:?} is armed", rule.name);
+                    say!("fault {:?} is armed", rule.name);
                 }
             }
             Self::List(list) => {
@@ -187,12 +187,12 @@ impl Fault {
                         ]
                     })
                     .collect();
-                print!("{}", super::table(&["name", "effect", "match", "decided"], rows));
+                say_text!(super::table(&["name", "effect", "match", "decided"], rows));
             }
             Self::Clear(clear) => {
                 let control = Control::of(&clear.which.dir()?.running()?)?;
                 let cleared = control.clear_faults(clear.fault.as_deref()).await?;
-                println!("{cleared} cleared");
+                say!("{cleared} cleared");
             }
         }
         Ok(Exit::Success)

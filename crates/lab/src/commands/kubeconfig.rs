@@ -29,7 +29,7 @@ impl Kubeconfig {
             merge(&std::fs::read_to_string(&path)?, &target)?;
             eprintln!("context {:?} is in {}", dir.name(), target.display());
         }
-        println!("{}", path.display());
+        say!("{}", path.display());
         Ok(Exit::Success)
     }
 }
@@ -84,7 +84,7 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) fn run(self) -> Result<Exit> {
-        println!("{}", self.which.dir()?.running()?.token);
+        say!("{}", self.which.dir()?.running()?.token);
         Ok(Exit::Success)
     }
 }

@@ -54,7 +54,7 @@ impl Ledger {
                 ]
             })
             .collect();
-        print!("{}", super::table(&["number", "time", "client", "method", "target", "verdict", "code"], rows));
+        say_text!(super::table(&["number", "time", "client", "method", "target", "verdict", "code"], rows));
         Ok(Exit::Success)
     }
 }

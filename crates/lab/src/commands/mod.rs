@@ -1,5 +1,16 @@
 //! The command line: parsed here, each command in a file of its own.
 
+/// Prints a line. A reader that went away (`lab status | head`) ends the program quietly.
+macro_rules! say {
+    () => { $crate::commands::write_out("\n") };
+    ($($argument:tt)*) => { $crate::commands::write_out(&format!("{}\n", format_args!($($argument)*))) };
+}
+
+/// Prints a text that ends its own lines.
+macro_rules! say_text {
+    ($text:expr) => { $crate::commands::write_out(&$text) };
+}
+
 mod doctor;
 mod down;
 mod fault;
@@ -55,6 +66,14 @@ enum Command {
     Supervise(supervise::Supervise),
 }
 
+/// Writes to standard output, or ends the program if nobody reads it any more.
+pub(crate) fn write_out(text: &str) {
+    use std::io::Write as _;
+    if std::io::stdout().write_all(text.as_bytes()).is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// Which lab.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Which {
@@ -85,7 +104,7 @@ impl Output {
         if self == Self::Json
             && let Ok(text) = serde_json::to_string_pretty(value)
         {
-            println!("{text}");
+            say!("{text}");
         }
         self == Self::Json
     }

@@ -36,7 +36,7 @@ impl Query {
             return Ok(Exit::Success);
         }
         for sample in &samples {
-            println!("{} {}", sample.series, metrics::go_float(sample.value));
+            say!("{} {}", sample.series, metrics::go_float(sample.value));
         }
         if samples.is_empty() {
             eprintln!("no series");

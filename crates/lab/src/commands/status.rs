@@ -144,10 +144,10 @@ impl Status {
         if self.output.json(&document) {
             return Ok(Exit::Success);
         }
-        println!("lab {:?}: {} · KubeVirt {} (simulated) · Prometheus {}", record.name, record.provider, record.release, record.prometheus);
-        println!("API server {} · through the fault proxy {}", record.api_url, record.service_url);
-        println!("Prometheus {}", overview.prometheus().unwrap_or_else(|| "none".to_owned()));
-        println!("kubeconfig {}\n", dir.kubeconfig().display());
+        say!("lab {:?}: {} · KubeVirt {} (simulated) · Prometheus {}", record.name, record.provider, record.release, record.prometheus);
+        say!("API server {} · through the fault proxy {}", record.api_url, record.service_url);
+        say!("Prometheus {}", overview.prometheus().unwrap_or_else(|| "none".to_owned()));
+        say!("kubeconfig {}\n", dir.kubeconfig().display());
         let rows = overview
             .pods
             .iter()
@@ -162,9 +162,9 @@ impl Status {
                 ]
             })
             .collect();
-        print!("{}", super::table(&["namespace", "pod", "status", "restarts", "address", "program"], rows));
-        println!();
-        print!("{}", targets_table(&overview.targets));
+        say_text!(super::table(&["namespace", "pod", "status", "restarts", "address", "program"], rows));
+        say!();
+        say_text!(targets_table(&overview.targets));
         Ok(Exit::Success)
     }
 }

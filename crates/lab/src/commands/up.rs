@@ -258,24 +258,24 @@ impl Up {
         if self.output.json(&document) {
             return Ok(Exit::Success);
         }
-        println!("\nKubeVirt {} (simulated), lab {:?}: targets of Prometheus\n", record.release, record.name);
-        print!("{}", status::targets_table(&overview.targets));
-        println!("\nRequests to the Kubernetes API so far\n");
-        print!("{}", requests_table(samples));
+        say!("\nKubeVirt {} (simulated), lab {:?}: targets of Prometheus\n", record.release, record.name);
+        say_text!(status::targets_table(&overview.targets));
+        say!("\nRequests to the Kubernetes API so far\n");
+        say_text!(requests_table(samples));
         let name = if record.name == "lab" { String::new() } else { format!(" --name {}", record.name) };
         let relative = |path: &std::path::Path| {
             let here = std::env::current_dir().unwrap_or_default();
             path.strip_prefix(here).unwrap_or(path).display().to_string()
         };
-        println!("\nNext:");
-        println!("  export KUBECONFIG={}", relative(&kubeconfig));
-        println!("  kubectl get pods -A");
+        say!("\nNext:");
+        say!("  export KUBECONFIG={}", relative(&kubeconfig));
+        say!("  kubectl get pods -A");
         if let Some(url) = overview.prometheus() {
-            println!("  open {url}");
+            say!("  open {url}");
         }
-        println!("  cargo xtask lab query{name} 'rate({}[1m])'", status::requests_metric(&record.release));
-        println!("  cargo xtask fault add{name} --service-account '*handler' --verb list --status 500 --first 2");
-        println!("  cargo xtask lab down{name}");
+        say!("  cargo xtask lab query{name} 'rate({}[1m])'", status::requests_metric(&record.release));
+        say!("  cargo xtask fault add{name} --service-account '*handler' --verb list --status 500 --first 2");
+        say!("  cargo xtask lab down{name}");
         Ok(Exit::Success)
     }
 }
