@@ -1,1 +1,26 @@
-//! The scenario language: parse, resolve, plan; expectations and their verdicts
+//! The scenario language: a file is parsed, checked, and run against a [`Lab`]; what comes out is a [`Report`].
+//!
+//! Architecture invariant: this crate does no I/O and reads no clock; a [`Lab`] does both for it, so the same scenario runs on
+//! any provider.
+
+mod check;
+mod file;
+mod lab;
+mod reconcile;
+mod report;
+mod run;
+
+pub use check::{Problem, parse};
+pub use file::{
+    AlertExpectation, Check, Delete, Expectation, Given, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step,
+    TargetExpectation, Wait, WhyExpectation, duration,
+};
+pub use lab::{FaultUse, Lab, LabError, PodLog, PodPage};
+pub use reconcile::{Difference, compare};
+pub use report::{Line, Report, SnapshotText, Verdict};
+pub use run::run;
+
+/// The JSON schema of scenario files, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Scenario).to_value()
+}

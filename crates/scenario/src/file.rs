@@ -1,0 +1,285 @@
+//! A scenario file as it is written. Parsing has no side effects; what the types cannot say is checked in [`crate::parse`].
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A scenario.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in a sentence or two.
+    pub description: String,
+    /// What it runs on.
+    #[serde(default)]
+    pub given: Given,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// What must hold afterwards, in order.
+    #[serde(default)]
+    pub expect: Vec<Expectation>,
+    /// Series that are held against a file.
+    #[serde(default)]
+    pub snapshot: Vec<SnapshotSpec>,
+    /// Whether the ledger must equal the change of the components' counters, for every code.
+    #[serde(default)]
+    pub reconcile: bool,
+}
+
+/// What a scenario runs on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Given {
+    /// Releases of KubeVirt; the scenario runs once on each.
+    pub kubevirt: Vec<String>,
+}
+
+/// One step; exactly one key.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Step {
+    /// Wait for a state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+    /// Arm a fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Value>")]
+    pub fault: Option<faults::Rule>,
+    /// Clear all faults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clear_faults: Option<bool>,
+    /// Delete objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete: Option<Delete>,
+    /// Apply an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Value>,
+}
+
+impl Step {
+    /// The step's word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self { wait: Some(_), .. } => "wait",
+            Self { fault: Some(_), .. } => "fault",
+            Self { clear_faults: Some(_), .. } => "clearFaults",
+            Self { delete: Some(_), .. } => "delete",
+            Self { apply: Some(_), .. } => "apply",
+            _ => "nothing",
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        [
+            self.wait.is_some(),
+            self.fault.is_some(),
+            self.clear_faults.is_some(),
+            self.delete.is_some(),
+            self.apply.is_some(),
+        ]
+        .into_iter()
+        .filter(|set| *set)
+        .count()
+    }
+}
+
+fn a_minute() -> String {
+    "60s".to_owned()
+}
+
+/// A state to wait for; exactly one besides `within`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Wait {
+    /// All workloads are there and their pods ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<bool>,
+    /// All KubeVirt targets are up: as many as there are pods with metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<bool>,
+    /// A query's first value meets a condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryExpectation>,
+    /// A fault has used its budget up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_spent: Option<String>,
+    /// The deadline, such as `30s`.
+    #[serde(default = "a_minute")]
+    pub within: String,
+}
+
+/// Objects to delete, by name or by labels.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Delete {
+    /// API group; empty for core.
+    #[serde(default)]
+    pub group: String,
+    /// Plural resource name.
+    pub resource: String,
+    /// Namespace; `{namespace}` is that of KubeVirt.
+    #[serde(default)]
+    pub namespace: String,
+    /// Name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Label selector.
+    #[serde(default)]
+    pub labels: Option<String>,
+}
+
+/// Something that must hold; exactly one besides the times.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Expectation {
+    /// A query's result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryExpectation>,
+    /// Targets of the KubeVirt Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<TargetExpectation>,
+    /// Alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertExpectation>,
+    /// Lines of logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogExpectation>,
+    /// What the lab says about targets that are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<WhyExpectation>,
+    /// It must hold at the latest after this time; `60s` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// It must hold all this time, from when it first holds.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// Only on these releases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+}
+
+impl Expectation {
+    /// The single thing that is expected.
+    pub fn check(&self) -> Option<Check<'_>> {
+        self.query
+            .as_ref()
+            .map(Check::Query)
+            .or_else(|| self.targets.as_ref().map(Check::Targets))
+            .or_else(|| self.alerts.as_ref().map(Check::Alerts))
+            .or_else(|| self.logs.as_ref().map(Check::Logs))
+            .or_else(|| self.why.as_ref().map(Check::Why))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        [self.query.is_some(), self.targets.is_some(), self.alerts.is_some(), self.logs.is_some(), self.why.is_some()]
+            .into_iter()
+            .filter(|set| *set)
+            .count()
+    }
+}
+
+/// What is expected, by kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Check<'a> {
+    /// A query's result.
+    Query(&'a QueryExpectation),
+    /// Targets.
+    Targets(&'a TargetExpectation),
+    /// Alerts.
+    Alerts(&'a AlertExpectation),
+    /// Log lines.
+    Logs(&'a LogExpectation),
+    /// The lab's explanation.
+    Why(&'a WhyExpectation),
+}
+
+/// A query and what its result must be. Without a condition it must have at least one series.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct QueryExpectation {
+    /// PromQL; `{requests}` is the release's counter of requests, `{namespace}` its namespace.
+    pub expr: String,
+    /// Every value equals this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equals: Option<f64>,
+    /// Every value is this at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// So many series.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<usize>,
+    /// Each series has these labels; `*` stands for anything.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Targets of the KubeVirt Service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TargetExpectation {
+    /// So many in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// Every one that there is is up, and there are as many as pods with metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_up: Option<bool>,
+}
+
+/// Alerts by name.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AlertExpectation {
+    /// Their names; each must be there with healthy rules.
+    pub names: Vec<String>,
+    /// `inactive`, `pending` or `firing`.
+    pub state: String,
+}
+
+/// Lines in the logs of pods.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LogExpectation {
+    /// The beginning of the pods' names.
+    pub pod: String,
+    /// The container; the only one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What a line must contain, all of it.
+    pub contains: Vec<String>,
+    /// How many such lines there are in all; at least one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+}
+
+/// The lab's explanation of missing targets.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WhyExpectation {
+    /// What it must contain.
+    pub contains: String,
+}
+
+/// Series that are held against a file.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SnapshotSpec {
+    /// The snapshot's name; the file is `SCENARIO@RELEASE.NAME.snap`.
+    pub name: String,
+    /// A regular expression over whole metric names.
+    pub metrics: String,
+}
+
+/// Reads `500ms`, `30s`, `5m`, `1h`.
+pub fn duration(text: &str) -> Option<Duration> {
+    let split = text.find(|character: char| !character.is_ascii_digit())?;
+    let number: u64 = text[..split].parse().ok()?;
+    match &text[split..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number * 60)),
+        "h" => Some(Duration::from_secs(number * 3600)),
+        _ => None,
+    }
+}

@@ -1,0 +1,76 @@
+//! What a scenario needs of a lab, whatever it runs on.
+
+use std::time::Duration;
+
+use faults::{Rule, Snapshot};
+use futures_util::future::BoxFuture;
+use metrics::{Exposition, RuleState, Sample, Target};
+use serde_json::Value;
+
+use crate::file::Delete;
+
+/// The lab could not do or tell something.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LabError(pub String);
+
+/// A pod's log.
+#[derive(Clone, Debug)]
+pub struct PodLog {
+    /// The pod.
+    pub pod: String,
+    /// Its lines.
+    pub text: String,
+}
+
+/// What a pod's /metrics shows at the moment.
+#[derive(Clone, Debug)]
+pub struct PodPage {
+    /// The pod.
+    pub pod: String,
+    /// The page.
+    pub page: Exposition,
+}
+
+/// A fault's name with how often it decided and may decide.
+pub type FaultUse = (String, u64, Option<u64>);
+
+/// A lab that a scenario runs on.
+pub trait Lab: Send + Sync {
+    /// The release's namespace.
+    fn namespace(&self) -> String;
+    /// The release's counter of requests.
+    fn requests_metric(&self) -> String;
+    /// Time since the lab was started.
+    fn now(&self) -> Duration;
+    /// Lets time pass.
+    fn pause(&self, time: Duration) -> BoxFuture<'_, ()>;
+    /// What is not up yet.
+    fn missing(&self) -> BoxFuture<'_, Result<Vec<String>, LabError>>;
+    /// How many pods have metrics that are to be scraped.
+    fn scraped_pods(&self) -> BoxFuture<'_, Result<usize, LabError>>;
+    /// Asks Prometheus.
+    fn query(&self, expression: String) -> BoxFuture<'_, Result<Vec<Sample>, LabError>>;
+    /// The targets of the KubeVirt Service.
+    fn targets(&self) -> BoxFuture<'_, Result<Vec<Target>, LabError>>;
+    /// Prometheus' rules.
+    fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleState>, LabError>>;
+    /// The logs of pods whose names begin so.
+    fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>>;
+    /// Why targets are missing.
+    fn why(&self) -> BoxFuture<'_, Result<String, LabError>>;
+    /// Arms a fault.
+    fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>>;
+    /// The faults and their use.
+    fn faults(&self) -> BoxFuture<'_, Result<Vec<FaultUse>, LabError>>;
+    /// Clears all faults.
+    fn clear_faults(&self) -> BoxFuture<'_, Result<(), LabError>>;
+    /// The ledger.
+    fn ledger(&self) -> BoxFuture<'_, Result<Snapshot, LabError>>;
+    /// The pages of all components.
+    fn pages(&self) -> BoxFuture<'_, Result<Vec<PodPage>, LabError>>;
+    /// Deletes objects; how many.
+    fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>>;
+    /// Applies an object.
+    fn apply(&self, object: Value) -> BoxFuture<'_, Result<(), LabError>>;
+}

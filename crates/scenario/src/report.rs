@@ -1,0 +1,89 @@
+//! What came out of a run.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How one part of a scenario ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "verdict")]
+pub enum Verdict {
+    /// As it should.
+    Passed {
+        /// What was seen.
+        seen: String,
+    },
+    /// Otherwise.
+    Failed {
+        /// What was seen last, and what was wanted.
+        why: String,
+    },
+}
+
+/// One part of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// Since the scenario began.
+    #[serde(serialize_with = "seconds")]
+    pub at: Duration,
+    /// What was done or expected.
+    pub what: String,
+    /// How it ended.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+fn seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+/// A snapshot as this run has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SnapshotText {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its text, in normal form.
+    pub text: String,
+}
+
+/// A run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The release that it ran on.
+    pub release: String,
+    /// The provider.
+    pub provider: String,
+    /// What happened.
+    pub lines: Vec<Line>,
+    /// The snapshots that were taken.
+    pub snapshots: Vec<SnapshotText>,
+}
+
+impl Report {
+    /// Whether everything was as it should be.
+    pub fn passed(&self) -> bool {
+        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Passed { .. }))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} on KubeVirt {} (simulated), {} lab", self.scenario, self.release, self.provider)?;
+        for line in &self.lines {
+            let (mark, text) = match &line.verdict {
+                Verdict::Passed { seen } => ("ok  ", seen),
+                Verdict::Failed { why } => ("FAIL", why),
+            };
+            writeln!(f, "{:>7.2}s  {mark}  {}", line.at.as_secs_f64(), line.what)?;
+            if !text.is_empty() {
+                for part in text.lines() {
+                    writeln!(f, "                {part}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! Running a checked scenario against a lab.
+
+use std::time::Duration;
+
+use metrics::{Normaliser, Sample, render};
+
+use crate::file::{
+    AlertExpectation, Check, Expectation, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step, TargetExpectation, Wait,
+    duration,
+};
+use crate::lab::{Lab, LabError};
+use crate::reconcile;
+use crate::report::{Line, Report, SnapshotText, Verdict};
+
+/// How often a state is looked at.
+const EVERY: Duration = Duration::from_millis(100);
+/// How long a state may take without a time of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A snapshot is taken when so many looks in a row, a scrape apart, show the same.
+const STEADY: usize = 3;
+/// Longer than a scrape interval of the lab.
+const SCRAPE: Duration = Duration::from_millis(1_100);
+
+/// What was seen: it holds, or not yet.
+type Seen = Result<String, String>;
+
+/// Runs a scenario on one release. A step that fails ends the run; every expectation is looked at.
+pub async fn run(name: &str, release: &str, provider: &str, scenario: &Scenario, lab: &dyn Lab) -> Report {
+    let mut report = Report {
+        scenario: name.to_owned(),
+        release: release.to_owned(),
+        provider: provider.to_owned(),
+        lines: Vec::new(),
+        snapshots: Vec::new(),
+    };
+    let start = lab.now();
+    let push = |report: &mut Report, what: String, seen: Seen| {
+        let verdict = match seen {
+            Ok(seen) => Verdict::Passed { seen },
+            Err(why) => Verdict::Failed { why },
+        };
+        report.lines.push(Line { at: lab.now().saturating_sub(start), what, verdict });
+    };
+    for step in &scenario.steps {
+        let (what, seen) = do_step(step, lab).await;
+        let failed = seen.is_err();
+        push(&mut report, what, seen);
+        if failed {
+            return report;
+        }
+    }
+    for expectation in &scenario.expect {
+        if !expectation.only.is_empty() && !expectation.only.iter().any(|only| only == release) {
+            continue;
+        }
+        let (what, seen) = expect(expectation, lab).await;
+        push(&mut report, what, seen);
+    }
+    if scenario.reconcile {
+        let seen = reconcile_all(lab).await;
+        push(&mut report, "the ledger equals the counters, for every code".to_owned(), seen);
+    }
+    for spec in &scenario.snapshot {
+        match take_snapshot(spec, lab).await {
+            Ok(text) => {
+                push(&mut report, format!("snapshot {}", spec.name), Ok(format!("{} lines", text.lines().count())));
+                report.snapshots.push(SnapshotText { name: spec.name.clone(), text });
+            }
+            Err(why) => push(&mut report, format!("snapshot {}", spec.name), Err(why)),
+        }
+    }
+    report
+}
+
+fn fill(text: &str, lab: &dyn Lab) -> String {
+    text.replace("{requests}", &lab.requests_metric()).replace("{namespace}", &lab.namespace())
+}
+
+async fn do_step(step: &Step, lab: &dyn Lab) -> (String, Seen) {
+    let told = |result: Result<String, LabError>| result.map_err(|error| error.to_string());
+    match step {
+        Step { wait: Some(wait), .. } => do_wait(wait, lab).await,
+        Step { fault: Some(rule), .. } => {
+            let result = lab.arm(rule.clone()).await.map(|()| String::new());
+            (format!("fault {:?} armed: {}", rule.name, rule.effect.name()), told(result))
+        }
+        Step { delete: Some(delete), .. } => {
+            let mut delete = delete.clone();
+            delete.namespace = fill(&delete.namespace, lab);
+            let result = lab.delete(&delete).await.and_then(|count| match count {
+                0 => Err(LabError("nothing matched".to_owned())),
+                count => Ok(format!("{count} deleted")),
+            });
+            let which = delete.name.as_deref().or(delete.labels.as_deref()).unwrap_or_default();
+            (format!("delete {} {which}", delete.resource), told(result))
+        }
+        Step { apply: Some(object), .. } => {
+            let text = fill(&object.to_string(), lab);
+            let object = serde_json::from_str(&text).unwrap_or_default();
+            let what = format!("apply {}", kind_and_name(&object));
+            (what, told(lab.apply(object).await.map(|()| String::new())))
+        }
+        _ => ("faults cleared".to_owned(), told(lab.clear_faults().await.map(|()| String::new()))),
+    }
+}
+
+fn kind_and_name(object: &serde_json::Value) -> String {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]))
+}
+
+async fn do_wait(wait: &Wait, lab: &dyn Lab) -> (String, Seen) {
+    let within = duration(&wait.within).unwrap_or(PATIENCE);
+    if let Some(query) = &wait.query {
+        let seen = eventually(lab, within, || look_query(query, lab)).await;
+        return (format!("wait for {}", query.expr), seen);
+    }
+    if let Some(name) = &wait.fault_spent {
+        let look = || async move {
+            let faults = lab.faults().await.map_err(|error| error.to_string())?;
+            match faults.iter().find(|(fault, ..)| fault == name) {
+                Some((_, hits, Some(budget))) if hits >= budget => Ok(format!("{hits} of {budget}")),
+                Some((_, hits, budget)) => Err(format!("fault {name:?} decided {hits} of {budget:?}")),
+                None => Err(format!("no fault {name:?} is armed")),
+            }
+        };
+        return (format!("wait for fault {name:?} to be spent"), eventually(lab, within, look).await);
+    }
+    if wait.targets.is_some() {
+        let all_up = TargetExpectation { all_up: Some(true), count: None };
+        return ("wait for all targets".to_owned(), eventually(lab, within, || look_targets(&all_up, lab)).await);
+    }
+    let look = || async move {
+        let missing = lab.missing().await.map_err(|error| error.to_string())?;
+        if missing.is_empty() { Ok(String::new()) } else { Err(missing.join(", ")) }
+    };
+    ("wait for all pods".to_owned(), eventually(lab, within, look).await)
+}
+
+/// Looks until it holds; the error quotes the last look.
+async fn eventually<F, Fut>(lab: &dyn Lab, within: Duration, mut look: F) -> Seen
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Seen>,
+{
+    let deadline = lab.now() + within;
+    loop {
+        match look().await {
+            Ok(seen) => return Ok(seen),
+            Err(last) if lab.now() >= deadline => {
+                return Err(format!("not within {} s; last seen: {last}", within.as_secs_f64()));
+            }
+            Err(_) => lab.pause(EVERY).await,
+        }
+    }
+}
+
+async fn expect(expectation: &Expectation, lab: &dyn Lab) -> (String, Seen) {
+    let within = expectation.within.as_deref().and_then(duration).unwrap_or(PATIENCE);
+    let hold = expectation.hold.as_deref().and_then(duration);
+    let Some(check) = expectation.check() else { return ("nothing".to_owned(), Ok(String::new())) };
+    let what = describe(check);
+    let seen = eventually(lab, within, || look(check, lab)).await;
+    let (Ok(mut seen), Some(hold)) = (seen.clone(), hold) else { return (what, seen) };
+    let end = lab.now() + hold;
+    while lab.now() < end {
+        lab.pause(EVERY).await;
+        match look(check, lab).await {
+            Ok(again) => seen = again,
+            Err(broke) => return (what, Err(format!("it did not hold for {} s: {broke}", hold.as_secs_f64()))),
+        }
+    }
+    (what, Ok(seen))
+}
+
+fn describe(check: Check<'_>) -> String {
+    match check {
+        Check::Query(query) => {
+            let mut text = query.expr.split_whitespace().collect::<Vec<_>>().join(" ");
+            for (word, value) in [("=", query.equals), (">=", query.at_least)] {
+                if let Some(value) = value {
+                    text = format!("{text} {word} {value}");
+                }
+            }
+            text
+        }
+        Check::Targets(TargetExpectation { count: Some(count), .. }) => format!("{count} targets"),
+        Check::Targets(_) => "all targets up".to_owned(),
+        Check::Alerts(alerts) => format!("{} {}", alerts.names.join(", "), alerts.state),
+        Check::Logs(logs) => format!("log of {}: {}", logs.pod, logs.contains.join(" … ")),
+        Check::Why(why) => format!("the lab says why: {}", why.contains),
+    }
+}
+
+async fn look(check: Check<'_>, lab: &dyn Lab) -> Seen {
+    match check {
+        Check::Query(query) => look_query(query, lab).await,
+        Check::Targets(targets) => look_targets(targets, lab).await,
+        Check::Alerts(alerts) => look_alerts(alerts, lab).await,
+        Check::Logs(logs) => look_logs(logs, lab).await,
+        Check::Why(why) => {
+            let said = lab.why().await.map_err(|error| error.to_string())?;
+            if said.contains(&fill(&why.contains, lab)) { Ok(said) } else { Err(said) }
+        }
+    }
+}
+
+fn list(samples: &[Sample]) -> String {
+    if samples.is_empty() {
+        return "no series".to_owned();
+    }
+    let lines: Vec<String> =
+        samples.iter().take(10).map(|sample| format!("{} {}", sample.series, metrics::go_float(sample.value))).collect();
+    lines.join("\n")
+}
+
+/// `*` at the end stands for anything.
+fn fits(pattern: &str, value: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => value.starts_with(start),
+        None => pattern == value,
+    }
+}
+
+async fn look_query(query: &QueryExpectation, lab: &dyn Lab) -> Seen {
+    let samples = lab.query(fill(&query.expr, lab)).await.map_err(|error| error.to_string())?;
+    let count_fits = query.series.map_or(!samples.is_empty(), |wanted| samples.len() == wanted);
+    let values_fit = samples.iter().all(|sample| {
+        query.equals.is_none_or(|wanted| sample.value == wanted) && query.at_least.is_none_or(|least| sample.value >= least)
+    });
+    let labels_fit = samples.iter().all(|sample| {
+        query.labels.iter().all(|(name, pattern)| fits(&fill(pattern, lab), sample.series.label(name)))
+    });
+    if count_fits && values_fit && labels_fit { Ok(list(&samples)) } else { Err(list(&samples)) }
+}
+
+async fn look_targets(wanted: &TargetExpectation, lab: &dyn Lab) -> Seen {
+    let targets = lab.targets().await.map_err(|error| error.to_string())?;
+    let up = targets.iter().filter(|target| target.health == "up").count();
+    let down: Vec<String> = targets
+        .iter()
+        .filter(|target| target.health != "up")
+        .map(|target| format!("{} {} {}", target.scrape_url, target.health, target.last_error))
+        .collect();
+    let mut seen = format!("{up} of {} targets up", targets.len());
+    if !down.is_empty() {
+        seen = format!("{seen}\n{}", down.join("\n"));
+    }
+    let pods = lab.scraped_pods().await.map_err(|error| error.to_string())?;
+    let all_up = wanted.all_up != Some(true) || (up == targets.len() && up == pods && up > 0);
+    let count = wanted.count.is_none_or(|count| targets.len() == count);
+    if all_up && count { Ok(seen) } else { Err(seen) }
+}
+
+async fn look_alerts(wanted: &AlertExpectation, lab: &dyn Lab) -> Seen {
+    let rules = lab.rules().await.map_err(|error| error.to_string())?;
+    let mut seen = Vec::new();
+    let mut fine = true;
+    for name in &wanted.names {
+        match rules.iter().find(|rule| rule.name == *name) {
+            Some(rule) => {
+                fine &= rule.state == wanted.state && rule.health == "ok";
+                seen.push(format!("{name} {} ({})", rule.state, rule.health));
+            }
+            None => {
+                fine = false;
+                seen.push(format!("{name} is no rule of Prometheus"));
+            }
+        }
+    }
+    let seen = seen.join("\n");
+    if fine { Ok(seen) } else { Err(seen) }
+}
+
+async fn look_logs(wanted: &LogExpectation, lab: &dyn Lab) -> Seen {
+    let logs = lab.logs(&wanted.pod, wanted.container.as_deref()).await.map_err(|error| error.to_string())?;
+    let parts: Vec<String> = wanted.contains.iter().map(|part| fill(part, lab)).collect();
+    let lines: Vec<String> = logs
+        .iter()
+        .flat_map(|log| log.text.lines().map(move |line| format!("{}: {line}", log.pod)))
+        .filter(|line| parts.iter().all(|part| line.contains(part)))
+        .collect();
+    let fine = wanted.count.map_or(!lines.is_empty(), |count| lines.len() == count);
+    let shown = format!("{} such lines in the logs of {} pods\n{}", lines.len(), logs.len(), lines.join("\n"));
+    if fine { Ok(shown) } else { Err(shown) }
+}
+
+/// Compares in a moment in which nothing is under way.
+async fn reconcile_all(lab: &dyn Lab) -> Seen {
+    let metric = lab.requests_metric();
+    let look = || async {
+        let before = lab.ledger().await.map_err(|error| error.to_string())?;
+        let pages = lab.pages().await.map_err(|error| error.to_string())?;
+        let after = lab.ledger().await.map_err(|error| error.to_string())?;
+        if before != after {
+            return Err("requests came while the counters were read".to_owned());
+        }
+        let (differences, without, total) = reconcile::compare(&metric, &pages, &after);
+        if differences.is_empty() && total > 0.0 {
+            let without = if without.is_empty() { String::new() } else { format!("; without the hook: {}", without.join(", ")) };
+            return Ok(format!("{total} requests{without}"));
+        }
+        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        Err(format!("unexplained:\n{}", lines.join("\n")))
+    };
+    eventually(lab, Duration::from_secs(30), look).await
+}
+
+async fn take_snapshot(spec: &SnapshotSpec, lab: &dyn Lab) -> Result<String, String> {
+    let expression = format!("{{__name__=~\"{}\",service=\"kubevirt-prometheus-metrics\"}}", spec.metrics);
+    let normal = Normaliser::default();
+    let deadline = lab.now() + PATIENCE;
+    let (mut last, mut same) = (String::new(), 0);
+    loop {
+        let samples = lab.query(expression.clone()).await.map_err(|error| error.to_string())?;
+        let series: Vec<_> = samples.iter().map(|sample| normal.series(&sample.series)).collect();
+        let text = render(&series);
+        same = if text == last && !text.is_empty() { same + 1 } else { 1 };
+        last = text;
+        if same >= STEADY {
+            return Ok(last);
+        }
+        if lab.now() >= deadline {
+            return Err(format!("the series did not settle within {} s", PATIENCE.as_secs()));
+        }
+        lab.pause(SCRAPE).await;
+    }
+}
