@@ -18,6 +18,7 @@ mod kubeconfig;
 mod ledger;
 mod logs;
 mod query;
+mod scenario;
 mod status;
 mod supervise;
 mod up;
@@ -61,6 +62,9 @@ enum Command {
     Fault(fault::Fault),
     /// Show what the fault proxy decided, request by request.
     Ledger(ledger::Ledger),
+    /// Run, check and list scenario files.
+    #[command(subcommand)]
+    Scenario(scenario::ScenarioCommand),
     /// Run the lab in the foreground (what `up` starts).
     #[command(hide = true)]
     Supervise(supervise::Supervise),
@@ -133,6 +137,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Doctor(command) => command.run(),
         Command::Fault(command) => command.run().await,
         Command::Ledger(command) => command.run().await,
+        Command::Scenario(command) => command.run().await,
         Command::Supervise(command) => command.run().await,
     }
 }

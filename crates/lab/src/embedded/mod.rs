@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use apiserver::{ApiServer, Client, Gr};
+use apiserver::{ApiServer, Client, Gr, PodBackend as _};
 use cluster::{LogStore, NodeAgent, NodeConfig};
 use faults::{PodDirectory, PodIdentity, Proxy};
 use kubeapi::object;
@@ -30,6 +30,9 @@ use crate::tools::Prometheus;
 const NODE: &str = "lab";
 /// Blocks of addresses that are tried.
 const BLOCKS: std::ops::Range<u8> = 20..250;
+
+/// The most of a log that is read at once.
+const MAX_LOG: usize = 64 * 1024 * 1024;
 
 /// What a lab is to be.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ pub struct Lab {
     release: Release,
     service: SocketAddr,
     network: [u8; 2],
+    logs: Arc<LogStore>,
     stop: CancellationToken,
 }
 
@@ -120,8 +124,8 @@ impl Lab {
             authority_pem: authority.certificate_pem(),
             folder: options.folder.join("pods"),
         };
-        let agent = NodeAgent::start(client.clone(), config, Arc::new(images), logs);
-        let lab = Self { server, proxy, agent, release, service, network, stop };
+        let agent = NodeAgent::start(client.clone(), config, Arc::new(images), logs.clone());
+        let lab = Self { server, proxy, agent, release, service, network, logs, stop };
         lab.install(&options.prometheus.version)?;
         Ok(lab)
     }
@@ -165,6 +169,16 @@ impl Lab {
     /// The `kubernetes` Service, where pods reach the API server.
     pub fn service(&self) -> SocketAddr {
         self.service
+    }
+
+    /// A pod's log, as the log subresource shows it.
+    ///
+    /// # Errors
+    /// As the API answers.
+    pub async fn log(&self, pod: &Value, query: &kubeapi::Query) -> Result<String> {
+        let response = self.logs.logs(pod, query).await.map_err(|status| anyhow::anyhow!("{status}"))?;
+        let bytes = wire::collect(response.into_body(), MAX_LOG).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The lab's own address for things that are no pods.

@@ -1,0 +1,324 @@
+//! Scenarios on an embedded lab: finding the files, running them, holding snapshots against their files.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use apiserver::{Client, Gr};
+use faults::{Rule, Snapshot};
+use futures_util::future::BoxFuture;
+use kubeapi::{LabelSelector, Query, object};
+use kubevirt::Release;
+use metrics::{RuleState, Sample, Target};
+use scenario::{Delete, FaultUse, LabError, PodLog, PodPage, Problem, Report, Scenario};
+use serde_json::{Value, json};
+use wire::{Connection, Dial};
+
+use crate::embedded::{self, Lab, Options};
+use crate::tools::Prometheus;
+
+const PODS: Gr = Gr::core("pods");
+/// The largest page of metrics that is read.
+const MAX_PAGE: usize = 64 * 1024 * 1024;
+
+/// A scenario file that was read and checked.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The file's stem.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub scenario: Scenario,
+}
+
+/// All scenario files below a folder, sorted.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// All problems of the file.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| vec![Problem { file: file.clone(), at: None, message: format!("cannot be read: {error}") }])?;
+    let known = Release::known();
+    let scenario = scenario::parse(&file, &text, &known, &has_metric)?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Loaded { name, path: path.to_owned(), scenario })
+}
+
+/// Whether the catalogue of a release has a metric that an expression matches whole, histogram parts included.
+fn has_metric(release: &str, expression: &str) -> Result<bool, String> {
+    let pattern = regex::Regex::new(&format!("^(?:{expression})$"))
+        .map_err(|error| format!("{expression:?} is no regular expression: {error}"))?;
+    let release = Release::load(release).map_err(|error| error.to_string())?;
+    for component in release.components.values() {
+        for family in release.families(component).map_err(|error| error.to_string())? {
+            let parts = ["", "_bucket", "_sum", "_count"];
+            if parts.iter().any(|part| pattern.is_match(&format!("{}{part}", family.name))) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Runs a scenario on a lab of its own, which is gone afterwards.
+///
+/// # Errors
+/// When the lab does not start.
+pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Result<Report> {
+    let folder = tempfile::tempdir().context("cannot make a folder for the lab")?;
+    let options = Options {
+        name: "scenario".to_owned(),
+        release: release.to_owned(),
+        api_port: 6443,
+        prometheus: prometheus.clone(),
+        folder: folder.path().to_owned(),
+    };
+    let lab = Lab::start(&options).await?;
+    let bench = Bench { client: lab.client(), started: Instant::now(), lab };
+    let report = scenario::run(&loaded.name, release, "embedded", &loaded.scenario, &bench).await;
+    bench.lab.stop().await;
+    Ok(report)
+}
+
+/// The file of a snapshot: the scenario's name, the release, the snapshot's name.
+pub fn snapshot_name(scenario: &str, release: &str, name: &str) -> String {
+    format!("{scenario}@{release}.{name}")
+}
+
+/// A snapshot's text out of its file, without the head that insta writes.
+pub fn read_snapshot(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let body = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).map(|(_, body)| body.to_owned());
+    Some(body.unwrap_or(text))
+}
+
+/// An embedded lab as scenarios see it.
+struct Bench {
+    lab: Lab,
+    client: Client,
+    started: Instant,
+}
+
+fn failed(error: &dyn std::fmt::Display) -> LabError {
+    LabError(error.to_string())
+}
+
+impl Bench {
+    fn pods(&self) -> Vec<Value> {
+        self.client.list(PODS, "").into_iter().filter(|pod| !object::is_deleting(pod)).collect()
+    }
+
+    fn scraped(&self) -> Vec<Value> {
+        let namespace = self.lab.release().namespace.as_str();
+        self.pods()
+            .into_iter()
+            .filter(|pod| object::namespace(pod) == namespace && object::label(pod, "prometheus.kubevirt.io").is_some())
+            .collect()
+    }
+
+    fn prometheus(&self) -> Result<metrics::Client, LabError> {
+        let pod = self.client.get(PODS, "monitoring", "prometheus-k8s-0").map_err(|error| failed(&error))?;
+        match pod["status"]["podIP"].as_str() {
+            Some(address) => Ok(metrics::Client::new(&format!("http://{address}:9090"))),
+            None => Err(LabError("prometheus-k8s-0 has no address yet".to_owned())),
+        }
+    }
+
+    async fn page(&self, pod: &Value) -> Result<PodPage, LabError> {
+        let name = object::name(pod).to_owned();
+        let address: std::net::IpAddr = pod["status"]["podIP"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| LabError(format!("{name} has no address yet")))?;
+        let dial = Dial {
+            address: SocketAddr::new(address, 8443),
+            source: None,
+            tls: Some(wire::pki::unverified_client_config()),
+        };
+        let connection = Connection::open(&dial).await.map_err(|error| failed(&error))?;
+        let request = http::Request::get("/metrics")
+            .header("host", dial.address.to_string())
+            .body(wire::empty())
+            .map_err(|error| failed(&error))?;
+        let response = connection.send(request).await.map_err(|error| failed(&error))?;
+        let bytes = wire::collect(wire::incoming(response.into_body()), MAX_PAGE).await.map_err(|error| failed(&error))?;
+        let page = metrics::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| failed(&format!("{name}: {error}")))?;
+        Ok(PodPage { pod: name, page })
+    }
+
+    /// Asks the API server what Prometheus' ServiceAccount may not discover in KubeVirt's namespace.
+    fn explain(&self) -> Result<String, LabError> {
+        let namespace = self.lab.release().namespace.clone();
+        let prometheus = self
+            .client
+            .get(Gr::of("monitoring.coreos.com", "prometheuses"), "monitoring", "k8s")
+            .map_err(|error| failed(&error))?;
+        let slices = prometheus["spec"]["serviceDiscoveryRole"] == "EndpointSlice";
+        let account = prometheus["spec"]["serviceAccountName"].as_str().unwrap_or("default");
+        let endpoints = if slices { ("discovery.k8s.io", "endpointslices") } else { ("", "endpoints") };
+        let mut denied = Vec::new();
+        for (group, resource) in [("", "services"), ("", "pods"), endpoints] {
+            for verb in ["list", "watch"] {
+                let review = json!({
+                    "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+                    "spec": {
+                        "user": format!("system:serviceaccount:monitoring:{account}"),
+                        "groups": ["system:serviceaccounts", "system:serviceaccounts:monitoring", "system:authenticated"],
+                        "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace},
+                    },
+                });
+                let gr = Gr::of("authorization.k8s.io", "subjectaccessreviews");
+                let answer = self.client.create(gr, &review).map_err(|error| failed(&error))?;
+                if answer["status"]["allowed"] != true {
+                    let qualified = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+                    denied.push(format!("{verb} {qualified}"));
+                }
+            }
+        }
+        if denied.is_empty() {
+            return Ok(format!("ServiceAccount monitoring/{account} may discover in namespace {namespace}"));
+        }
+        Ok(format!(
+            "ServiceAccount monitoring/{account} may not {} in namespace {namespace}, so discovery there never begins; \
+             give it a Role for that with a RoleBinding",
+            denied.join(", ")
+        ))
+    }
+}
+
+impl scenario::Lab for Bench {
+    fn namespace(&self) -> String {
+        self.lab.release().namespace.clone()
+    }
+
+    fn requests_metric(&self) -> String {
+        self.lab.release().client.requests.clone()
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn pause(&self, time: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(time))
+    }
+
+    fn missing(&self) -> BoxFuture<'_, Result<Vec<String>, LabError>> {
+        Box::pin(async { Ok(embedded::missing(&self.client, self.lab.release())) })
+    }
+
+    fn scraped_pods(&self) -> BoxFuture<'_, Result<usize, LabError>> {
+        Box::pin(async { Ok(self.scraped().len()) })
+    }
+
+    fn query(&self, expression: String) -> BoxFuture<'_, Result<Vec<Sample>, LabError>> {
+        Box::pin(async move { self.prometheus()?.query(&expression).await.map_err(|error| failed(&error)) })
+    }
+
+    fn targets(&self) -> BoxFuture<'_, Result<Vec<Target>, LabError>> {
+        Box::pin(async {
+            let targets = self.prometheus()?.targets().await.map_err(|error| failed(&error))?;
+            let ours = |target: &Target| {
+                target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics")
+            };
+            Ok(targets.active_targets.into_iter().filter(ours).collect())
+        })
+    }
+
+    fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleState>, LabError>> {
+        Box::pin(async { self.prometheus()?.rules().await.map_err(|error| failed(&error)) })
+    }
+
+    fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>> {
+        Box::pin(async move {
+            let query = Query::parse(&container.map_or_else(String::new, |name| format!("container={name}")));
+            let mut logs = Vec::new();
+            for found in self.pods().iter().filter(|found| object::name(found).starts_with(pod)) {
+                let text = self.lab.log(found, &query).await.map_err(|error| failed(&error))?;
+                logs.push(PodLog { pod: object::name(found).to_owned(), text });
+            }
+            Ok(logs)
+        })
+    }
+
+    fn why(&self) -> BoxFuture<'_, Result<String, LabError>> {
+        Box::pin(async { self.explain() })
+    }
+
+    fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>> {
+        let result = self.lab.proxy().engine().add(jiff::Timestamp::now(), rule);
+        Box::pin(async move { result.map(|_| ()).map_err(|error| failed(&error)) })
+    }
+
+    fn faults(&self) -> BoxFuture<'_, Result<Vec<FaultUse>, LabError>> {
+        Box::pin(async {
+            let armed = self.lab.proxy().engine().list();
+            Ok(armed.into_iter().map(|armed| (armed.rule.name.clone(), armed.hits, armed.rule.budget.first)).collect())
+        })
+    }
+
+    fn clear_faults(&self) -> BoxFuture<'_, Result<(), LabError>> {
+        self.lab.proxy().engine().clear(None);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn ledger(&self) -> BoxFuture<'_, Result<Snapshot, LabError>> {
+        Box::pin(async { Ok(self.lab.proxy().ledger().snapshot()) })
+    }
+
+    fn pages(&self) -> BoxFuture<'_, Result<Vec<PodPage>, LabError>> {
+        Box::pin(async {
+            let mut pages = Vec::new();
+            for pod in self.scraped() {
+                pages.push(self.page(&pod).await?);
+            }
+            Ok(pages)
+        })
+    }
+
+    fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>> {
+        Box::pin(async move {
+            let selector = LabelSelector::parse(delete.labels.as_deref().unwrap_or_default()).map_err(|error| failed(&error))?;
+            // Names of resources live as long as the program; scenarios name few.
+            let (group, plural): (&'static str, &'static str) =
+                (delete.group.clone().leak(), delete.resource.clone().leak());
+            let gr = Gr::of(group, plural);
+            let mut count = 0;
+            for found in self.client.list(gr, &delete.namespace) {
+                let named = delete.name.as_deref().is_none_or(|name| object::name(&found) == name);
+                if named && selector.matches(&found["metadata"]["labels"]) {
+                    self.client
+                        .delete(gr, object::namespace(&found), object::name(&found), None)
+                        .map_err(|error| failed(&error))?;
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+    }
+
+    fn apply(&self, object: Value) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move { self.client.apply(&object).map(|_| ()).map_err(|error| failed(&error)) })
+    }
+}
