@@ -1,1 +1,107 @@
-fn main() {}
+//! The front of the project: `cargo xtask TASK`.
+//!
+//! Cheap tasks are done here; heavy ones execute a program that is built only when it is used, so `cargo xtask tidy` never
+//! builds kube.
+
+mod bench;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository. `lab`, `scenario`, `fault` and `ledger` run the `lab` program; each has its own --help.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring labs up, look at them, take them down.
+    #[command(disable_help_flag = true)]
+    Lab(External),
+    /// Run, check and list scenarios.
+    #[command(disable_help_flag = true)]
+    Scenario(External),
+    /// Inject faults on a lab's Kubernetes API.
+    #[command(disable_help_flag = true)]
+    Fault(External),
+    /// Show what the fault proxy decided.
+    #[command(disable_help_flag = true)]
+    Ledger(External),
+    /// Check what the compiler does not: file sizes, stray paths, generated files.
+    Tidy,
+    /// Write generated files: the JSON schema of scenarios.
+    Codegen,
+    /// Measure a lab's times and memory with a release build, and write docs/benchmarks.md.
+    Bench(bench::Bench),
+}
+
+/// Everything after the task's name, handed on as it is.
+#[derive(clap::Args)]
+struct External {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Builds the `lab` program and becomes it.
+fn lab(arguments: &[String]) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    let built = cargo().args(["build", "--quiet", "--package", "lab"]).status().context("cannot run cargo")?;
+    if !built.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let error = Command::new(target.join("debug/lab")).args(arguments).exec();
+    Err(error).context("cannot start the lab program")
+}
+
+fn with(first: &str, rest: External) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(rest.arguments).collect()
+}
+
+fn run() -> Result<ExitCode> {
+    match Cli::parse().task {
+        Task::Lab(external) => lab(&external.arguments),
+        Task::Scenario(external) => lab(&with("scenario", external)),
+        Task::Fault(external) => lab(&with("fault", external)),
+        Task::Ledger(external) => lab(&with("ledger", external)),
+        Task::Tidy => tidy::run(&root()),
+        Task::Codegen => codegen(),
+        Task::Bench(bench) => bench.run(&root()),
+    }
+}
+
+fn codegen() -> Result<ExitCode> {
+    let output = cargo().args(["run", "--quiet", "--package", "lab", "--", "scenario", "schema"]).output()?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::create_dir_all(root().join("schemas"))?;
+    std::fs::write(root().join("schemas/scenario.schema.json"), output.stdout)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

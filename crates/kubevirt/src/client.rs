@@ -225,7 +225,11 @@ impl Client {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let template = url_template(&self.host(), path, query);
         let template_path = template.split_once(&self.host()).map_or("", |(_, rest)| rest.split('?').next().unwrap_or(rest));
-        let verb = latency_verb(method.as_str(), template_path);
+        let verb = if self.config.spec.latency_verb_is_method {
+            method.to_string()
+        } else {
+            latency_verb(method.as_str(), template_path)
+        };
         self.throttle(&template, &verb).await;
         let bytes = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
         let work = self.with_retries(&method, target, content_type, &bytes);

@@ -175,6 +175,9 @@ pub struct ClientSpec {
     pub requests: String,
     /// The histogram of latencies.
     pub latency: String,
+    /// Whether the latency's `verb` is the HTTP method, as before kubevirt#12716, and not the Kubernetes verb.
+    #[serde(default)]
+    pub latency_verb_is_method: bool,
     /// The histogram of waits, if the release has it.
     #[serde(default)]
     pub limiter: Option<String>,

@@ -60,13 +60,15 @@ pub async fn run(name: &str, release: &str, provider: &str, scenario: &Scenario,
         let seen = reconcile_all(lab).await;
         push(&mut report, "the ledger equals the counters, for every code".to_owned(), seen);
     }
-    for spec in &scenario.snapshot {
-        match take_snapshot(spec, lab).await {
-            Ok(text) => {
-                push(&mut report, format!("snapshot {}", spec.name), Ok(format!("{} lines", text.lines().count())));
-                report.snapshots.push(SnapshotText { name: spec.name.clone(), text });
+    if !scenario.snapshot.is_empty() {
+        match take_snapshots(&scenario.snapshot, lab).await {
+            Ok(texts) => {
+                for (spec, text) in scenario.snapshot.iter().zip(texts) {
+                    push(&mut report, format!("snapshot {}", spec.name), Ok(format!("{} lines", text.lines().count())));
+                    report.snapshots.push(SnapshotText { name: spec.name.clone(), text });
+                }
             }
-            Err(why) => push(&mut report, format!("snapshot {}", spec.name), Err(why)),
+            Err(why) => push(&mut report, "snapshots".to_owned(), Err(why)),
         }
     }
     report
@@ -306,17 +308,21 @@ async fn reconcile_all(lab: &dyn Lab) -> Seen {
     eventually(lab, Duration::from_secs(30), look).await
 }
 
-async fn take_snapshot(spec: &SnapshotSpec, lab: &dyn Lab) -> Result<String, String> {
-    let expression = format!("{{__name__=~\"{}\",service=\"kubevirt-prometheus-metrics\"}}", spec.metrics);
+/// Takes all snapshots of one moment in which none of them changes any more.
+async fn take_snapshots(specs: &[SnapshotSpec], lab: &dyn Lab) -> Result<Vec<String>, String> {
     let normal = Normaliser::default();
     let deadline = lab.now() + PATIENCE;
-    let (mut last, mut same) = (String::new(), 0);
+    let (mut last, mut same) = (Vec::new(), 0);
     loop {
-        let samples = lab.query(expression.clone()).await.map_err(|error| error.to_string())?;
-        let series: Vec<_> = samples.iter().map(|sample| normal.series(&sample.series)).collect();
-        let text = render(&series);
-        same = if text == last && !text.is_empty() { same + 1 } else { 1 };
-        last = text;
+        let mut texts = Vec::new();
+        for spec in specs {
+            let expression = format!("{{__name__=~\"{}\",service=\"kubevirt-prometheus-metrics\"}}", spec.metrics);
+            let samples = lab.query(expression).await.map_err(|error| error.to_string())?;
+            let series: Vec<_> = samples.iter().map(|sample| normal.series(&sample.series)).collect();
+            texts.push(render(&series));
+        }
+        same = if texts == last && texts.iter().all(|text| !text.is_empty()) { same + 1 } else { 1 };
+        last = texts;
         if same >= STEADY {
             return Ok(last);
         }

@@ -173,7 +173,7 @@ impl Run {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            std::fs::write(path, format!("---\nsource: tests/tests/scenarios.rs\nexpression: text\n---\n{}\n", text.trim_end()))?;
+            std::fs::write(path, format!("---\nsource: tests/it/scenarios.rs\nexpression: text\n---\n{}\n", text.trim_end()))?;
             eprintln!("{} is written", path.display());
             return Ok(true);
         }

@@ -81,7 +81,7 @@ impl Stages {
     }
 
     fn done(&self, what: &str) {
-        let line = format!("{:>6.2}s  {what}", self.started.elapsed().as_secs_f64());
+        let line = format!("{:>7.3}s  {what}", self.started.elapsed().as_secs_f64());
         if self.plain {
             eprintln!("{line}");
         } else {

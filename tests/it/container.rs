@@ -1,0 +1,93 @@
+//! The lab seen from a container: the real Prometheus, packed into an image made from the local program and from nothing else,
+//! scrapes a component over host networking. It runs where a Docker engine answers.
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use testcontainers::core::{Mount, WaitFor};
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{GenericImage, ImageExt as _};
+use xshell::{Shell, cmd};
+
+use crate::bench::{Folder, block_on, prometheus, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("prometheus in a container scrapes the lab", scrape)]
+}
+
+const IMAGE: &str = "kubevirt-lab-test-prometheus";
+
+fn scrape() -> Result<()> {
+    let shell = Shell::new()?;
+    let format = "{{.Server.Os}}";
+    let engine = cmd!(shell, "docker version --format {format}").quiet().ignore_stderr().ignore_status().read();
+    if engine.unwrap_or_default().trim() != "linux" {
+        eprintln!("not run: no Docker engine answers");
+        return Ok(());
+    }
+    let folder = Folder::new()?;
+    let prometheus = prometheus()?;
+    let program = prometheus.prometheus.to_string_lossy().into_owned();
+    let shown: serde_json::Value =
+        serde_json::from_str(&folder.output(&["up", "--offline", "--prometheus", &program, "--output", "json"])?)?;
+    let instance = shown["targets"][0]["labels"]["instance"].as_str().context("no target")?.to_owned();
+
+    // An image from the program and the libraries that it is linked with.
+    let files = folder.path().join("image");
+    std::fs::create_dir_all(&files)?;
+    let linked = cmd!(shell, "ldd {program}").quiet().ignore_stderr().ignore_status().read()?;
+    let mut wanted = vec![program.clone()];
+    wanted.extend(linked.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));
+    for path in &wanted {
+        let target = files.join(if *path == program { "bin/prometheus" } else { path.trim_start_matches('/') });
+        std::fs::create_dir_all(target.parent().context("a path without a folder")?)?;
+        std::fs::copy(path, target)?;
+    }
+    std::fs::create_dir_all(files.join("tmp"))?;
+    let archive = folder.path().join("image.tar");
+    cmd!(shell, "tar -C {files} -cf {archive} .").quiet().run()?;
+    let tag = format!("{IMAGE}:{}", std::process::id());
+    cmd!(shell, "docker import {archive} {tag}").quiet().ignore_stdout().run()?;
+    let remove = cmd!(shell, "docker rmi -f {tag}").quiet().ignore_stdout();
+
+    let config = folder.path().join("prometheus.yml");
+    std::fs::write(
+        &config,
+        format!(
+            "scrape_configs: [{{job_name: lab, scheme: https, scrape_interval: 1s, tls_config: {{insecure_skip_verify: true}}, \
+             static_configs: [{{targets: ['{instance}']}}]}}]\n"
+        ),
+    )?;
+    let result = block_on(async {
+        let (name, version) = tag.split_once(':').context("a tag")?;
+        // Port 0: the program says in its log which one it got.
+        let container = GenericImage::new(name, version)
+            .with_entrypoint("/bin/prometheus")
+            .with_wait_for(WaitFor::message_on_stderr("Server is ready to receive web requests"))
+            .with_network("host")
+            .with_mount(Mount::bind_mount(config.to_string_lossy(), "/prometheus.yml"))
+            .with_cmd(["--config.file=/prometheus.yml", "--storage.tsdb.path=/tmp/data", "--web.listen-address=127.0.0.1:0"])
+            .start()
+            .await?;
+        let log = String::from_utf8_lossy(&container.stderr_to_vec().await?).into_owned();
+        let address = log
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("address=127.0.0.1:"))
+            .with_context(|| format!("no port in {log}"))?
+            .to_owned();
+        let shell = Shell::new()?;
+        let url = format!("http://127.0.0.1:{address}/api/v1/query?query=up");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let answer = cmd!(shell, "curl -s {url}").quiet().ignore_status().read()?;
+            if answer.contains("\"1\"]") {
+                break;
+            }
+            ensure!(std::time::Instant::now() < deadline, "the container's Prometheus does not see the lab: {answer}");
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        container.rm().await?;
+        anyhow::Ok(())
+    });
+    remove.run()?;
+    result
+}

@@ -1,0 +1,23 @@
+//! The end-to-end tests, in one binary: every scenario file on every release it names, the command line as people use it,
+//! stock clients against the API server, and the lab seen from a container.
+//!
+//! What belongs here needs a whole lab or the built program. What a function alone can show is tested beside it.
+
+mod bench;
+mod clients;
+mod command_line;
+mod container;
+mod scenarios;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    wire::install_crypto_provider();
+    let arguments = Arguments::from_args();
+    let mut trials: Vec<Trial> = Vec::new();
+    trials.extend(scenarios::trials());
+    trials.extend(command_line::trials());
+    trials.extend(clients::trials());
+    trials.extend(container::trials());
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,88 @@
+//! Every scenario file is a test on every release that it names; its snapshots lie in `snapshots/` under the same stem. Files
+//! that are wrong are held against what is said about them.
+
+use lab::scenarios::{self, Loaded};
+use libtest_mimic::{Failed, Trial};
+
+use crate::bench::{block_on, prometheus, root, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = vec![trial("malformed scenarios are refused with file, line and column", malformed)];
+    trials.push(trial("no snapshot is left without its scenario", unreferenced));
+    for path in scenarios::files(&root().join("scenarios")) {
+        match scenarios::load(&path) {
+            Err(problems) => {
+                let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+                trials.push(Trial::test(format!("scenarios/{}", path.display()), move || Err(Failed::from(text))));
+            }
+            Ok(loaded) => {
+                for release in loaded.scenario.given.kubevirt.clone() {
+                    let loaded = loaded.clone();
+                    let name = format!("scenarios/{}@{release}", loaded.name);
+                    trials.push(Trial::test(name, move || run(&loaded, &release)).with_kind("embedded"));
+                }
+            }
+        }
+    }
+    trials
+}
+
+fn run(loaded: &Loaded, release: &str) -> Result<(), Failed> {
+    let failed = |error: anyhow::Error| Failed::from(format!("{error:#}"));
+    let prometheus = prometheus().map_err(failed)?;
+    let report = block_on(scenarios::run(loaded, release, &prometheus)).map_err(failed)?;
+    if !report.passed() {
+        return Err(Failed::from(report.to_string()));
+    }
+    for snapshot in &report.snapshots {
+        hold(&scenarios::snapshot_name(&loaded.name, release, &snapshot.name), &snapshot.text);
+    }
+    Ok(())
+}
+
+fn hold(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(root().join("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(false);
+    settings.bind(|| insta::assert_snapshot!(name.to_owned(), text));
+}
+
+fn malformed() -> anyhow::Result<()> {
+    let folder = root().join("tests/it/malformed");
+    let mut said = String::new();
+    for path in scenarios::files(&folder) {
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match scenarios::load(&path) {
+            Ok(_) => anyhow::bail!("{file} was taken for good"),
+            Err(problems) => {
+                for problem in problems {
+                    said.push_str(&problem.to_string().replace(&format!("{}/", folder.display()), ""));
+                    said.push('\n');
+                }
+            }
+        }
+    }
+    hold("malformed", &said);
+    Ok(())
+}
+
+fn unreferenced() -> anyhow::Result<()> {
+    let mut known = vec!["malformed".to_owned()];
+    for path in scenarios::files(&root().join("scenarios")) {
+        if let Ok(loaded) = scenarios::load(&path) {
+            for release in &loaded.scenario.given.kubevirt {
+                for snapshot in &loaded.scenario.snapshot {
+                    known.push(scenarios::snapshot_name(&loaded.name, release, &snapshot.name));
+                }
+            }
+        }
+    }
+    for entry in std::fs::read_dir(root().join("snapshots"))?.flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        if let Some(name) = file.strip_suffix(".snap") {
+            anyhow::ensure!(known.iter().any(|one| one == name), "snapshots/{file} belongs to no scenario; remove it");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Times and memory of a lab, measured from outside with a release build.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// How often each is measured; the median counts.
+    #[arg(long, default_value_t = 5)]
+    times: usize,
+}
+
+/// One life of a lab, in seconds and MB.
+#[derive(Clone, Copy, Default)]
+struct Life {
+    api: f64,
+    pods: f64,
+    series: f64,
+    down: f64,
+    memory: f64,
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+impl Bench {
+    pub(crate) fn run(self, root: &Path) -> Result<ExitCode> {
+        let built = crate::cargo().args(["build", "--quiet", "--release", "--package", "lab"]).status()?;
+        ensure!(built.success(), "the release build failed");
+        let program = root.join("target/release/lab");
+        let state = root.join("target/bench-labs");
+        let mut lives = Vec::new();
+        // The first life fetches what is missing and warms caches; it does not count.
+        for round in 0..=self.times {
+            let life = live(&program, &state).with_context(|| format!("round {round}"))?;
+            println!(
+                "api {:.3} s, pods {:.3} s, series {:.2} s, down {:.3} s, {:.0} MB",
+                life.api, life.pods, life.series, life.down, life.memory
+            );
+            if round > 0 {
+                lives.push(life);
+            }
+        }
+        let of = |value: fn(&Life) -> f64| median(lives.iter().map(value).collect());
+        let rows = [
+            ("API ready after the supervisor starts", of(|life| life.api), "0.050 s", "s"),
+            ("all pods Ready", of(|life| life.pods), "1 s", "s"),
+            ("first KubeVirt series in Prometheus", of(|life| life.series), "8 s", "s"),
+            ("down", of(|life| life.down), "1 s", "s"),
+            ("supervisor's resident memory", of(|life| life.memory), "60 MB", "MB"),
+        ];
+        let mut page = format!(
+            "# Benchmarks\n\nMedians of {} lives of an embedded lab, release build, two cores; written by `cargo xtask bench`.\n\n\
+             | what | measured | wanted at most |\n|---|---|---|\n",
+            self.times
+        );
+        for (what, value, wanted, unit) in rows {
+            page.push_str(&format!("| {what} | {value:.3} {unit} | {wanted} |\n"));
+        }
+        page.push_str(
+            "\nThe time to the first series is Prometheus' own: its discovery manager hands targets on every five seconds, and no \
+             flag changes that before 3.12.\n",
+        );
+        std::fs::write(root.join("docs/benchmarks.md"), &page)?;
+        println!("\n{page}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `   1.23s  API server …` lines of `lab up`, by what they say.
+fn stage(text: &str, what: &str) -> Result<f64> {
+    let line = text.lines().find(|line| line.contains(what)).with_context(|| format!("no {what:?} in {text}"))?;
+    let seconds = line.trim().split('s').next().unwrap_or_default();
+    seconds.trim().parse().with_context(|| format!("no time in {line}"))
+}
+
+fn live(program: &Path, state: &Path) -> Result<Life> {
+    let lab = |arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).env("LAB_STATE_DIR", state).stdin(Stdio::null());
+        command
+    };
+    let output = lab(&["up"]).output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{text}");
+    let start = stage(&text, "Prometheus ")?;
+    let record = std::fs::read_to_string(state.join("lab/lab.json"))?;
+    let pid: u32 = record
+        .split("\"pid\":")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .and_then(|number| number.trim().parse().ok())
+        .context("no pid in lab.json")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().split(' ').next())
+        .and_then(|number| number.parse::<f64>().ok())
+        .context("no VmRSS")?;
+    let began = Instant::now();
+    ensure!(lab(&["down"]).output()?.status.success(), "down failed");
+    let down = began.elapsed();
+    // Sockets in TIME_WAIT and the like have a moment before the next life.
+    std::thread::sleep(Duration::from_millis(200));
+    Ok(Life {
+        api: stage(&text, "API server")? - start,
+        pods: stage(&text, "all pods")? - start,
+        series: stage(&text, "first KubeVirt series")? - start,
+        down: down.as_secs_f64(),
+        memory: resident / 1024.0,
+    })
+}
