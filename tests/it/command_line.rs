@@ -74,12 +74,8 @@ fn whole_life() -> Result<()> {
     ensure!(status["pods"].as_array().is_some_and(|pods| pods.iter().all(|pod| pod["ready"] == true)), "{status}");
     let log = folder.output(&["logs", "virt-handler"])?;
     ensure!(log.contains("virt-handler v1.9.0 (simulated) starts"), "{log}");
-    let rows: Value = serde_json::from_str(&folder.output(&[
-        "query",
-        "count(kubevirt_rest_client_requests_total)",
-        "--output",
-        "json",
-    ])?)?;
+    let rows: Value =
+        serde_json::from_str(&folder.output(&["query", "count(kubevirt_rest_client_requests_total)", "--output", "json"])?)?;
     ensure!(rows[0]["value"].as_f64().is_some_and(|count| count > 100.0), "{rows}");
 
     faults(&folder)?;
@@ -100,7 +96,20 @@ fn whole_life() -> Result<()> {
 }
 
 fn faults(folder: &Folder) -> Result<()> {
-    folder.output(&["fault", "add", "--as", "no-nodes", "--service-account", "*handler", "--verb", "patch", "--status", "503", "--first", "1"])?;
+    folder.output(&[
+        "fault",
+        "add",
+        "--as",
+        "no-nodes",
+        "--service-account",
+        "*handler",
+        "--verb",
+        "patch",
+        "--status",
+        "503",
+        "--first",
+        "1",
+    ])?;
     let again = folder.lab(&["fault", "add", "--as", "no-nodes", "--reset"]).output()?;
     ensure!(again.status.code() == Some(2), "{again:?}");
     let list: Value = serde_json::from_str(&folder.output(&["fault", "list", "--output", "json"])?)?;
@@ -146,7 +155,10 @@ fn killed() -> Result<()> {
         left if left.is_empty() => Ok(true),
         left => Err(left.join("\n")),
     })?;
-    ensure!(folder.lab(&["status"]).output()?.status.code() == Some(6));
+    wait_for("the end of the supervisor", || {
+        let output = folder.lab(&["status"]).output().map_err(|error| error.to_string())?;
+        if output.status.code() == Some(6) { Ok(true) } else { Err(format!("{output:?}")) }
+    })?;
     up(&folder)?;
     folder.output(&["down"])?;
     Ok(())

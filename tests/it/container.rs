@@ -71,18 +71,18 @@ fn scrape() -> Result<()> {
         let log = String::from_utf8_lossy(&container.stderr_to_vec().await?).into_owned();
         let address = log
             .split_whitespace()
-            .find_map(|word| word.strip_prefix("address=127.0.0.1:"))
+            .filter_map(|word| word.strip_prefix("address=127.0.0.1:"))
+            .find(|port| *port != "0")
             .with_context(|| format!("no port in {log}"))?
             .to_owned();
-        let shell = Shell::new()?;
-        let url = format!("http://127.0.0.1:{address}/api/v1/query?query=up");
+        let prometheus = metrics::Client::new(&format!("http://127.0.0.1:{address}"));
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         loop {
-            let answer = cmd!(shell, "curl -s {url}").quiet().ignore_status().read()?;
-            if answer.contains("\"1\"]") {
+            let seen = prometheus.query("up").await;
+            if seen.as_ref().is_ok_and(|samples| samples.first().is_some_and(|sample| sample.value == 1.0)) {
                 break;
             }
-            ensure!(std::time::Instant::now() < deadline, "the container's Prometheus does not see the lab: {answer}");
+            ensure!(std::time::Instant::now() < deadline, "the container's Prometheus does not see the lab: {seen:?}\n{log}");
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
         container.rm().await?;

@@ -79,10 +79,7 @@ impl Tokens {
             return None;
         }
         let bound = &claims["kubernetes.io"];
-        let mut identity = Identity::service_account(
-            bound["namespace"].as_str()?,
-            bound["serviceaccount"]["name"].as_str()?,
-        );
+        let mut identity = Identity::service_account(bound["namespace"].as_str()?, bound["serviceaccount"]["name"].as_str()?);
         bound["serviceaccount"]["uid"].as_str()?.clone_into(&mut identity.uid);
         if let (Some(name), Some(uid)) = (bound["pod"]["name"].as_str(), bound["pod"]["uid"].as_str()) {
             identity.extra = vec![

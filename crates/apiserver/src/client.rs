@@ -42,8 +42,7 @@ pub struct Client {
 impl Client {
     fn path(&self, gr: Gr, namespace: &str, name: &str, subresource: &str) -> Result<String, Status> {
         let state = self.core.read();
-        let resource =
-            state.registry.find_any_version(gr.group, gr.plural).ok_or_else(Status::no_such_resource)?;
+        let resource = state.registry.find_any_version(gr.group, gr.plural).ok_or_else(Status::no_such_resource)?;
         let root = if gr.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", gr.group) };
         let mut path = format!("{root}/{}", resource.version);
         if resource.namespaced && !namespace.is_empty() {
@@ -160,17 +159,19 @@ impl Client {
         let api_version = manifest["apiVersion"].as_str().unwrap_or_default();
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let kind = kubeapi::object::kind(manifest);
-        let resource = self.core.read().registry.find_kind(group, kind).ok_or_else(|| {
-            Status::new(404, format!("no matches for kind \"{kind}\" in version \"{api_version}\""))
-        })?;
+        let resource = self
+            .core
+            .read()
+            .registry
+            .find_kind(group, kind)
+            .ok_or_else(|| Status::new(404, format!("no matches for kind \"{kind}\" in version \"{api_version}\"")))?;
         let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
         let namespace = match kubeapi::object::namespace(manifest) {
             "" => "default",
             namespace => namespace,
         };
         let scope = if resource.namespaced { format!("/namespaces/{namespace}") } else { String::new() };
-        let path =
-            format!("{root}/{}{scope}/{}/{}", resource.version, resource.plural, kubeapi::object::name(manifest));
+        let path = format!("{root}/{}{scope}/{}/{}", resource.version, resource.plural, kubeapi::object::name(manifest));
         self.send(http::Method::PATCH, &path, "application/apply-patch+yaml", manifest).map(Self::object)
     }
 
@@ -207,8 +208,7 @@ impl Client {
         let path = self.path(Gr::core("serviceaccounts"), namespace, account, "token")?;
         let mut request = serde_json::json!({"spec": {"expirationSeconds": seconds}});
         if let Some((name, uid)) = pod {
-            request["spec"]["boundObjectRef"] =
-                serde_json::json!({"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid});
+            request["spec"]["boundObjectRef"] = serde_json::json!({"kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid});
         }
         let reply = self.send(http::Method::POST, &path, "application/json", &request).map(Self::object)?;
         Ok(reply["status"]["token"].as_str().unwrap_or_default().to_owned())
@@ -231,13 +231,7 @@ impl Client {
         self.send(http::Method::DELETE, &path, "application/json", &Value::Null).map(|_| ())
     }
 
-    pub(crate) fn merge_any(
-        &self,
-        resource: &crate::Resource,
-        namespace: &str,
-        name: &str,
-        patch: &Value,
-    ) -> Result<(), Status> {
+    pub(crate) fn merge_any(&self, resource: &crate::Resource, namespace: &str, name: &str, patch: &Value) -> Result<(), Status> {
         let path = Self::resource_path(resource, namespace, name, "");
         self.send(http::Method::PATCH, &path, "application/merge-patch+json", patch).map(|_| ())
     }

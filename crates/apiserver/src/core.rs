@@ -164,10 +164,7 @@ impl Core {
 
     /// The resource that a request is about.
     pub(crate) fn resource(&self, info: &RequestInfo) -> Result<Arc<Resource>, Status> {
-        self.read()
-            .registry
-            .find(&info.group, &info.version, &info.resource)
-            .ok_or_else(Status::no_such_resource)
+        self.read().registry.find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_resource)
     }
 
     /// Answers an authorised request. Streams that need sockets (logs, exec) are the shell's.
@@ -333,12 +330,7 @@ impl Core {
 }
 
 fn reviewed(spec: &Value) -> Identity {
-    let groups = spec["groups"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|group| group.as_str().map(str::to_owned))
-        .collect();
+    let groups = spec["groups"].as_array().into_iter().flatten().filter_map(|group| group.as_str().map(str::to_owned)).collect();
     let name = spec["user"].as_str().unwrap_or_default().to_owned();
     let mut identity = Identity { name, groups, ..Identity::default() };
     // Who asks about a ServiceAccount by name alone means it with its groups only if he says so; kubectl does.

@@ -14,7 +14,7 @@ fn default(object: &mut Value, key: &str, value: impl Into<Value>) {
     }
 }
 
-fn each<'a>(list: &'a mut Value) -> impl Iterator<Item = &'a mut Value> {
+fn each(list: &mut Value) -> impl Iterator<Item = &mut Value> {
     list.as_array_mut().into_iter().flatten()
 }
 

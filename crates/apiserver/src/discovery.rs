@@ -72,12 +72,8 @@ fn group_entry(registry: &Registry, group: &str) -> Value {
 }
 
 fn groups(registry: &Registry) -> Value {
-    let groups: Vec<Value> = registry
-        .groups()
-        .iter()
-        .filter(|group| !group.is_empty())
-        .map(|group| group_entry(registry, group))
-        .collect();
+    let groups: Vec<Value> =
+        registry.groups().iter().filter(|group| !group.is_empty()).map(|group| group_entry(registry, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -216,10 +212,8 @@ fn openapi(registry: &Registry, group: &str, version: &str) -> Value {
             format!("{prefix}{scope}/{}/{{name}}", resource.plural),
             json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch"), "delete": operation("delete")}),
         );
-        paths.insert(
-            format!("{prefix}{scope}/{}", resource.plural),
-            json!({"get": operation("list"), "post": operation("post")}),
-        );
+        paths
+            .insert(format!("{prefix}{scope}/{}", resource.plural), json!({"get": operation("list"), "post": operation("post")}));
         let package = if group.is_empty() { "core" } else { group };
         let schema = resource
             .custom

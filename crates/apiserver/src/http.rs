@@ -61,17 +61,12 @@ fn wants(accept: Option<&str>, query_include: &str) -> Result<Wants, Status> {
                 Form::Table { include: query_include.to_owned() }
             }
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Form::PartialMetadata,
-            Some("APIGroupDiscoveryList") => {
-                Form::Aggregated { version: parameter("v").unwrap_or_else(|| "v2".to_owned()) }
-            }
+            Some("APIGroupDiscoveryList") => Form::Aggregated { version: parameter("v").unwrap_or_else(|| "v2".to_owned()) },
             Some(_) => continue,
         };
         return Ok(Wants { form, yaml });
     }
-    Err(Status::new(
-        406,
-        "only the following media types are accepted: application/json, application/yaml",
-    ))
+    Err(Status::new(406, "only the following media types are accepted: application/json, application/yaml"))
 }
 
 fn respond(code: u16, value: &Value, yaml: bool) -> Response<Body> {
@@ -87,7 +82,9 @@ fn respond(code: u16, value: &Value, yaml: bool) -> Response<Body> {
 pub(crate) fn failure(status: &Status) -> Response<Body> {
     let mut response = respond(status.code, &status.body(), false);
     if status.code == 401 {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Basic realm=\"kubernetes-master\""));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Basic realm=\"kubernetes-master\""));
     }
     response
 }
@@ -138,9 +135,9 @@ impl Shell {
             let pod = self.core.get(&*self.core.resource(info)?, &info.namespace, &info.name)?.value();
             return pods.logs(&pod, &info.query).await;
         }
-        let bytes = wire::collect(body, MAX_BODY).await.map_err(|_| {
-            Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge")
-        })?;
+        let bytes = wire::collect(body, MAX_BODY)
+            .await
+            .map_err(|_| Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge"))?;
         let call = Call { body: &bytes, ..call };
         let core = self.core.clone();
         let reply = core.answer(now, &call)?;
@@ -155,11 +152,8 @@ impl Shell {
     fn identify(&self, now: Timestamp, headers: &HeaderMap, authorization: Option<&str>) -> Result<Identity, Status> {
         let who = self.core.tokens.authenticate(now, authorization)?;
         let Some(user) = headers.get("impersonate-user").and_then(|value| value.to_str().ok()) else { return Ok(who) };
-        let groups: Vec<String> = headers
-            .get_all("impersonate-group")
-            .iter()
-            .filter_map(|value| value.to_str().ok().map(str::to_owned))
-            .collect();
+        let groups: Vec<String> =
+            headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
         let mut other = Identity { name: user.to_owned(), groups: groups.clone(), ..Identity::default() };
         let account = other.as_service_account().map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
         let mut checks = groups.iter().map(|group| ("groups", String::new(), group.clone())).collect::<Vec<_>>();
@@ -168,14 +162,8 @@ impl Shell {
             None => checks.push(("users", String::new(), user.to_owned())),
         }
         for (resource, namespace, name) in &checks {
-            let wanted = rbac::Attributes {
-                verb: "impersonate",
-                group: "",
-                resource: (*resource).to_owned(),
-                namespace,
-                name,
-                path: "",
-            };
+            let wanted =
+                rbac::Attributes { verb: "impersonate", group: "", resource: (*resource).to_owned(), namespace, name, path: "" };
             if !self.core.allows(&who, &wanted) {
                 return Err(rbac::forbidden(&who, &wanted));
             }
@@ -268,9 +256,7 @@ fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) 
         return wire::json(StatusCode::OK, out);
     }
     let mut objects: Vec<Value> = list.items.iter().map(|item| item.value()).collect();
-    if resource.custom.is_none()
-        && wants.form == Form::Plain
-    {
+    if resource.custom.is_none() && wants.form == Form::Plain {
         for fields in objects.iter_mut().filter_map(Value::as_object_mut) {
             fields.remove("apiVersion");
             fields.remove("kind");
@@ -385,8 +371,7 @@ fn write_event(out: &mut Vec<u8>, event: &WatchEvent, resource: &Resource, form:
         Form::Table { include } => {
             let value = stored.value();
             let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
-            let mut rendered =
-                table::table(resource, std::slice::from_ref(&value), metadata, include, Timestamp::now());
+            let mut rendered = table::table(resource, std::slice::from_ref(&value), metadata, include, Timestamp::now());
             // Only the first event of a stream carries the columns.
             if std::mem::replace(columns_sent, true) {
                 rendered["columnDefinitions"] = Value::Null;

@@ -30,11 +30,10 @@ impl PatchKind {
 
 /// Applies a JSON patch document to an object.
 pub(crate) fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch(target, &patch).map_err(|error| {
-        Status::new(422, format!("the server rejected our request due to an error in our request: {error}"))
-    })
+    let patch: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    json_patch::patch(target, &patch)
+        .map_err(|error| Status::new(422, format!("the server rejected our request due to an error in our request: {error}")))
 }
 
 /// Applies a merge patch.
@@ -70,8 +69,14 @@ enum ListMerge {
 fn list_merge(parent: &str, field: &str) -> ListMerge {
     use ListMerge::{Atomic, ByKey, Set};
     match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "imagePullSecrets"
-        | "resourceClaims" | "secrets" => ByKey(&["name"]),
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "env"
+        | "volumes"
+        | "imagePullSecrets"
+        | "resourceClaims"
+        | "secrets" => ByKey(&["name"]),
         "volumeMounts" => ByKey(&["mountPath"]),
         "volumeDevices" => ByKey(&["devicePath"]),
         // Container ports merge by containerPort, Service ports by port; other lists of that name are atomic.

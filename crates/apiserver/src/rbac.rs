@@ -74,9 +74,10 @@ impl Rule {
             return false;
         }
         if wanted.resource.is_empty() {
-            return self.urls.iter().any(|url| {
-                url == wanted.path || url.strip_suffix('*').is_some_and(|prefix| wanted.path.starts_with(prefix))
-            });
+            return self
+                .urls
+                .iter()
+                .any(|url| url == wanted.path || url.strip_suffix('*').is_some_and(|prefix| wanted.path.starts_with(prefix)));
         }
         let resource = has(&self.resources, &wanted.resource)
             || wanted
@@ -128,11 +129,7 @@ impl Rbac {
         {
             let role = &binding["roleRef"];
             let name = role["name"].as_str().unwrap_or_default();
-            let found = if role["kind"] == "Role" {
-                local.get(&(object::namespace(binding), name))
-            } else {
-                cluster.get(name)
-            };
+            let found = if role["kind"] == "Role" { local.get(&(object::namespace(binding), name)) } else { cluster.get(name) };
             let Some(rules) = found else { continue };
             let namespace = namespaced.then(|| object::namespace(binding).to_owned());
             for subject in binding["subjects"].as_array().into_iter().flatten() {
@@ -157,8 +154,8 @@ impl Rbac {
         if who.is_in("system:masters") {
             return true;
         }
-        let subjects = std::iter::once(Subject::User(who.name.clone()))
-            .chain(who.groups.iter().map(|group| Subject::Group(group.clone())));
+        let subjects =
+            std::iter::once(Subject::User(who.name.clone())).chain(who.groups.iter().map(|group| Subject::Group(group.clone())));
         subjects.filter_map(|subject| self.grants.get(&subject)).flatten().any(|grant| {
             grant.namespace.as_ref().is_none_or(|namespace| !wanted.resource.is_empty() && namespace == wanted.namespace)
                 && grant.rules.iter().any(|rule| rule.allows(wanted))
@@ -229,8 +226,19 @@ pub(crate) fn bootstrap() -> Vec<Value> {
         binding("cluster-admin", &["system:masters"]),
         role(
             "system:discovery",
-            urls(&["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
-                "/version", "/version/"]),
+            urls(&[
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
+            ]),
         ),
         binding("system:discovery", &["system:authenticated"]),
         role("system:public-info-viewer", urls(&["/healthz", "/livez", "/readyz", "/version", "/version/"])),
@@ -271,12 +279,7 @@ mod tests {
         assert!(!may(&rbac, &prometheus, http::Method::GET, "/api/v1/pods"));
         assert!(!may(&rbac, &prometheus, http::Method::DELETE, "/api/v1/namespaces/kubevirt/pods/x"));
         assert!(!may(&rbac, &prometheus, http::Method::GET, "/api/v1/namespaces/kubevirt/pods/x/log"));
-        assert!(!may(
-            &rbac,
-            &prometheus,
-            http::Method::GET,
-            "/apis/discovery.k8s.io/v1/namespaces/kubevirt/endpointslices"
-        ));
+        assert!(!may(&rbac, &prometheus, http::Method::GET, "/apis/discovery.k8s.io/v1/namespaces/kubevirt/endpointslices"));
         assert!(!may(&rbac, &Identity::anonymous(), http::Method::GET, "/api/v1/namespaces/kubevirt/pods"));
     }
 

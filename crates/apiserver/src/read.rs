@@ -8,7 +8,7 @@ use kubeapi::{FieldSelector, LabelSelector, Query, Status};
 
 use crate::core::{Core, List};
 use crate::resource::Resource;
-use crate::store::Stored;
+use crate::store::{Key, Stored};
 
 /// Which objects of a resource are wanted.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +36,7 @@ impl Filter {
     }
 
     pub(crate) fn matches(&self, stored: &Stored) -> bool {
-        self.labels.matches_with(|key| stored.label(key))
-            && (self.fields.is_empty() || self.matches_fields(stored))
+        self.labels.matches_with(|key| stored.label(key)) && (self.fields.is_empty() || self.matches_fields(stored))
     }
 
     fn matches_fields(&self, stored: &Stored) -> bool {
@@ -95,7 +94,7 @@ fn token(revision: u64, stored: &Stored) -> String {
     URL_SAFE_NO_PAD.encode(format!("{revision}/{}/{}", stored.namespace, stored.name))
 }
 
-fn read_token(token: &str) -> Option<(u64, (Box<str>, Box<str>))> {
+fn read_token(token: &str) -> Option<(u64, Key)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     let mut parts = text.splitn(3, '/');
     let revision = parts.next()?.parse().ok()?;
@@ -116,15 +115,17 @@ impl Core {
         let current = state.store.revision();
         if let Some(wanted) = query.get("resourceVersion").filter(|version| !version.is_empty()) {
             let wanted: u64 = wanted.parse().map_err(|_| {
-                Status::bad_request(format!("resourceVersion: Invalid value: \"{wanted}\": strconv.ParseUint: parsing \"{wanted}\": invalid syntax"))
+                Status::bad_request(format!(
+                    "resourceVersion: Invalid value: \"{wanted}\": strconv.ParseUint: parsing \"{wanted}\": invalid syntax"
+                ))
             })?;
             too_large(wanted, current)?;
         }
         let (revision, after) = match query.get("continue").filter(|token| !token.is_empty()) {
             None => (current, None),
             Some(token) => {
-                let (revision, key) = read_token(token)
-                    .ok_or_else(|| Status::bad_request("continue key is not valid: illegal base64 data"))?;
+                let (revision, key) =
+                    read_token(token).ok_or_else(|| Status::bad_request("continue key is not valid: illegal base64 data"))?;
                 (revision, Some(key))
             }
         };
@@ -156,10 +157,8 @@ pub(crate) fn too_large(wanted: u64, current: u64) -> Result<(), Status> {
     if wanted <= current {
         return Ok(());
     }
-    Err(Status::new(504, format!("Too large resource version: {wanted}, current: {current}")).with_details(
-        serde_json::json!({
-            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-            "retryAfterSeconds": 1,
-        }),
-    ))
+    Err(Status::new(504, format!("Too large resource version: {wanted}, current: {current}")).with_details(serde_json::json!({
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    })))
 }

@@ -187,13 +187,7 @@ fn subresource(name: &str, kind: &str) -> Subresource {
             vec!["create", "delete", "get", "patch", "update"],
         ),
     };
-    Subresource {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        group: group.to_owned(),
-        version: version.to_owned(),
-        verbs,
-    }
+    Subresource { name: name.to_owned(), kind: kind.to_owned(), group: group.to_owned(), version: version.to_owned(), verbs }
 }
 
 fn built_in(row: &Row) -> Resource {
@@ -282,11 +276,7 @@ impl Registry {
 
     /// Resources of a group version, sorted by name.
     pub(crate) fn resources(&self, group: &str, version: &str) -> Vec<Arc<Resource>> {
-        self.by_path
-            .values()
-            .filter(|resource| resource.group == group && resource.version == version)
-            .cloned()
-            .collect()
+        self.by_path.values().filter(|resource| resource.group == group && resource.version == version).cloned().collect()
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {

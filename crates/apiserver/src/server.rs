@@ -145,10 +145,7 @@ fn hex(bytes: &[u8]) -> String {
 /// What every cluster has from its first moment.
 fn bootstrap(client: &Client, core: &Core) -> Result<(), Status> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        client.create(
-            Gr::core("namespaces"),
-            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
-        )?;
+        client.create(Gr::core("namespaces"), &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;
     }
     for object in rbac::bootstrap() {
         client.apply(&object)?;
@@ -205,13 +202,8 @@ impl ApiServer {
         let listener = wire::bind(address).map_err(error)?;
         let address = listener.local_addr().map_err(error)?;
         let service = self.shell.core.read().addresses.first();
-        let names = [
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "kubernetes.default.svc.cluster.local",
-            "localhost",
-        ];
+        let names =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
         let identity = self.authority.server("kube-apiserver", &names, &[address.ip(), service.into()])?;
         let tls = identity.server_config(&["h2", "http/1.1"])?;
         let shell = self.shell.clone();

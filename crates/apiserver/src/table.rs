@@ -111,9 +111,7 @@ fn columns(resource: &Resource) -> &'static [Column] {
             ("Groups", "string", "", 1),
             ("ServiceAccounts", "string", "", 1),
         ],
-        ("rbac.authorization.k8s.io", _) | ("apiextensions.k8s.io", _) => {
-            &[NAME, ("Created At", "date", "", 0)]
-        }
+        ("rbac.authorization.k8s.io", _) | ("apiextensions.k8s.io", _) => &[NAME, ("Created At", "date", "", 0)],
         _ => &[NAME, AGE],
     }
 }
@@ -168,7 +166,8 @@ fn selector_text(selector: &Value) -> String {
 }
 
 fn containers_and_images(template: &Value) -> [Value; 2] {
-    ["name", "image"].map(|key| joined(list(&template["spec"]["containers"]).map(|container| text(&container[key]).to_owned())).into())
+    ["name", "image"]
+        .map(|key| joined(list(&template["spec"]["containers"]).map(|container| text(&container[key]).to_owned())).into())
 }
 
 /// The phase that a person sees: the reason of a waiting or terminated container before the pod's phase.

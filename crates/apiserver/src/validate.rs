@@ -27,10 +27,8 @@ pub(crate) fn check(resource: &Resource, object: &Value) -> Result<(), Status> {
     let spec = &object["spec"];
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pod_spec(&mut causes, spec, "spec"),
-        ("", "Service") => {
-            if spec["clusterIP"] != "None" && spec["type"] != "ExternalName" {
-                required(&mut causes, &spec["ports"], "spec.ports", "");
-            }
+        ("", "Service") if spec["clusterIP"] != "None" && spec["type"] != "ExternalName" => {
+            required(&mut causes, &spec["ports"], "spec.ports", "");
         }
         ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => {
             required(&mut causes, &spec["selector"], "spec.selector", "");
@@ -79,10 +77,7 @@ pub(crate) fn check(resource: &Resource, object: &Value) -> Result<(), Status> {
                 causes.push((
                     "metadata.name".to_owned(),
                     "FieldValueInvalid",
-                    format!(
-                        "Invalid value: \"{}\": must be spec.names.plural+\".\"+spec.group",
-                        kubeapi::object::name(object)
-                    ),
+                    format!("Invalid value: \"{}\": must be spec.names.plural+\".\"+spec.group", kubeapi::object::name(object)),
                 ));
             }
         }

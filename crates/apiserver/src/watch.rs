@@ -55,12 +55,7 @@ pub struct Watcher {
     pub timeout: Option<Duration>,
 }
 
-pub(crate) fn open(
-    core: Arc<Core>,
-    resource: &Arc<Resource>,
-    info: &RequestInfo,
-    _now: Timestamp,
-) -> Result<Watcher, Status> {
+pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo, _now: Timestamp) -> Result<Watcher, Status> {
     let query = &info.query;
     let filter = Filter::from_query(resource, query)?;
     let bookmarks = query.flag("allowWatchBookmarks");
@@ -84,9 +79,10 @@ pub(crate) fn open(
     let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
     let wanted: Option<u64> = match query.get("resourceVersion") {
         None | Some("" | "0") => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            Status::bad_request(format!("Invalid value: \"{text}\": the resourceVersion is not a number"))
-        })?),
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| Status::bad_request(format!("Invalid value: \"{text}\": the resourceVersion is not a number")))?,
+        ),
     };
     let mut state = core.write();
     let current = state.store.revision();
@@ -115,18 +111,7 @@ pub(crate) fn open(
     }
     drop(state);
     let timeout = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-    Ok(Watcher {
-        core,
-        storage,
-        resource: resource.clone(),
-        namespace,
-        filter,
-        cursor,
-        head,
-        ready,
-        bookmarks,
-        timeout,
-    })
+    Ok(Watcher { core, storage, resource: resource.clone(), namespace, filter, cursor, head, ready, bookmarks, timeout })
 }
 
 impl Watcher {

@@ -115,20 +115,15 @@ fn check_type(resource: &Resource, body: &mut Value) -> Result<(), Status> {
 fn clean_metadata(object: &mut Value) {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.retain(|key, value| {
-            !value.is_null()
-                && !(matches!(key.as_str(), "labels" | "annotations") && value.as_object().is_some_and(Map::is_empty))
+            let is_map = matches!(key.as_str(), "labels" | "annotations");
+            let is_empty_map = is_map && value.as_object().is_some_and(Map::is_empty);
+            !value.is_null() && !is_empty_map
         });
     }
 }
 
 impl Core {
-    pub(crate) fn create(
-        &self,
-        now: Timestamp,
-        call: &Call<'_>,
-        resource: &Resource,
-        namespace: &str,
-    ) -> Result<Reply, Status> {
+    pub(crate) fn create(&self, now: Timestamp, call: &Call<'_>, resource: &Resource, namespace: &str) -> Result<Reply, Status> {
         if !call.info.name.is_empty() {
             return Err(Status::new(405, "the server does not allow this method on the requested resource"));
         }
@@ -213,9 +208,8 @@ impl Core {
         if resource.plural == "services" && resource.group.is_empty() {
             let storage = resource.storage();
             let State { store, addresses, .. } = state;
-            let taken = |address: &str| {
-                store.list(&storage, "", None).any(|stored| stored.value()["spec"]["clusterIP"] == address)
-            };
+            let taken =
+                |address: &str| store.list(&storage, "", None).any(|stored| stored.value()["spec"]["clusterIP"] == address);
             addresses.assign(&mut body["spec"], taken).map_err(|message| Status::new(500, message))?;
             if body["status"].is_null() {
                 body["status"] = json!({"loadBalancer": {}});
@@ -266,9 +260,7 @@ impl Core {
                 stored_versions.push(version["name"].clone());
             }
         }
-        let condition = |kind: &str, reason: &str, message: &str| {
-            json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now)})
-        };
+        let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now)});
         let status = json!({
             "acceptedNames": definition["spec"]["names"],
             "storedVersions": stored_versions,
@@ -479,13 +471,7 @@ impl Core {
         self.replace(&mut state, now, resource, &old, new, subresource, dry_run)
     }
 
-    pub(crate) fn delete(
-        &self,
-        now: Timestamp,
-        call: &Call<'_>,
-        resource: &Resource,
-        namespace: &str,
-    ) -> Result<Reply, Status> {
+    pub(crate) fn delete(&self, now: Timestamp, call: &Call<'_>, resource: &Resource, namespace: &str) -> Result<Reply, Status> {
         let mut options = decode(call)?;
         if options["kind"] == "Eviction" {
             options = options["deleteOptions"].take();
@@ -566,8 +552,7 @@ impl Core {
         }
         let storage = resource.storage();
         let present = state.store.get(&storage, object::namespace(&old), object::name(&old));
-        let shorter =
-            old["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| pod_grace < seconds && is_pod);
+        let shorter = old["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| pod_grace < seconds && is_pod);
         if object::is_deleting(&old)
             && !shorter
             && let Some(present) = present
@@ -635,13 +620,7 @@ impl Core {
     }
 
     /// The scale subresource: read, replaced or patched as an `autoscaling/v1` Scale.
-    pub(crate) fn scale(
-        &self,
-        now: Timestamp,
-        call: &Call<'_>,
-        resource: &Resource,
-        namespace: &str,
-    ) -> Result<Reply, Status> {
+    pub(crate) fn scale(&self, now: Timestamp, call: &Call<'_>, resource: &Resource, namespace: &str) -> Result<Reply, Status> {
         let name = &call.info.name;
         let old = self.get(resource, namespace, name)?.value();
         let mut scale = scale_of(&old);
@@ -670,11 +649,8 @@ impl Core {
         let binding = decode(call)?;
         let mut state = self.write();
         let (namespace, name) = (&call.info.namespace, &call.info.name);
-        let old = state
-            .store
-            .get(&resource.storage(), namespace, name)
-            .ok_or_else(|| Status::not_found("", "pods", name))?
-            .value();
+        let old =
+            state.store.get(&resource.storage(), namespace, name).ok_or_else(|| Status::not_found("", "pods", name))?.value();
         if !old["spec"]["nodeName"].is_null() {
             return Err(Status::conflict("", "pods/binding", name, "pod is already assigned to a node"));
         }
@@ -692,9 +668,9 @@ fn object_version(object: &Value) -> &str {
 /// Whether nothing holds an object that is to be deleted.
 fn is_free(resource: &Resource, object: &Value) -> bool {
     let finalizers = object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-    let spec_finalizers =
-        resource.plural != "namespaces" || object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-    finalizers && spec_finalizers
+    let spec_finalizers = resource.plural != "namespaces" || object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+    finalizers
+        && spec_finalizers
         && (resource.plural != "pods"
             || !resource.group.is_empty()
             || object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0)

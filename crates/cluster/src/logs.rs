@@ -57,11 +57,13 @@ impl LogWriter {
     }
 }
 
+/// By pod uid and container: the runs, the last one is the current one.
+type Runs = HashMap<(String, String), Vec<Arc<Run>>>;
+
 /// The logs of all pods of a lab.
 pub struct LogStore {
     folder: PathBuf,
-    /// By pod uid and container: the runs, the last one is the current one.
-    runs: Mutex<HashMap<(String, String), Vec<Arc<Run>>>>,
+    runs: Mutex<Runs>,
 }
 
 impl LogStore {
@@ -72,10 +74,8 @@ impl LogStore {
 
     /// Opens the log of a container's next run.
     pub(crate) fn open(&self, pod: &Value, container: &str) -> LogWriter {
-        let folder = self
-            .folder
-            .join(format!("{}_{}_{}", object::namespace(pod), object::name(pod), object::uid(pod)))
-            .join(container);
+        let folder =
+            self.folder.join(format!("{}_{}_{}", object::namespace(pod), object::name(pod), object::uid(pod))).join(container);
         let mut runs = self.runs.lock().expect("no panic while held");
         let of = runs.entry((object::uid(pod).to_owned(), container.to_owned())).or_default();
         let path = folder.join(format!("{}.log", of.len()));
@@ -83,12 +83,7 @@ impl LogStore {
             .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
             .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "cannot keep a log"))
             .ok();
-        let run = Arc::new(Run {
-            path,
-            file: Mutex::new(file),
-            length: watch::Sender::new(0),
-            ended: watch::Sender::new(false),
-        });
+        let run = Arc::new(Run { path, file: Mutex::new(file), length: watch::Sender::new(0), ended: watch::Sender::new(false) });
         of.push(run.clone());
         LogWriter(Some(run))
     }

@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use crate::program::{ContainerContext, Exit, Program};
 use crate::LogWriter;
+use crate::program::{ContainerContext, Exit, Program};
 
 /// How long a process has after SIGTERM.
 const TERMINATION: Duration = Duration::from_millis(700);

@@ -130,9 +130,8 @@ mod tests {
         let status = Effect { status: Some(StatusEffect { code: 500, retry_after: None, message: None }), ..Effect::default() };
         engine.add(Timestamp::UNIX_EPOCH, rule("a", reset(), Some(1))).unwrap();
         engine.add(Timestamp::UNIX_EPOCH, rule("b", status, Some(1))).unwrap();
-        let names: Vec<Option<String>> = (0..3)
-            .map(|_| engine.decide(&Client::default(), &info()).rule.map(|(_, rule)| rule.name.clone()))
-            .collect();
+        let names: Vec<Option<String>> =
+            (0..3).map(|_| engine.decide(&Client::default(), &info()).rule.map(|(_, rule)| rule.name.clone())).collect();
         assert_eq!(names, [Some("a".to_owned()), Some("b".to_owned()), None]);
         assert!(engine.add(Timestamp::UNIX_EPOCH, rule("a", reset(), None)).is_err());
         assert_eq!((engine.clear(Some("a")), engine.clear(None)), (1, 1));
@@ -144,11 +143,7 @@ mod tests {
         engine.add(Timestamp::UNIX_EPOCH, rule("a", reset(), Some(100))).unwrap();
         let hits: usize = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        (0..1000).filter(|_| engine.decide(&Client::default(), &info()).rule.is_some()).count()
-                    })
-                })
+                .map(|_| scope.spawn(|| (0..1000).filter(|_| engine.decide(&Client::default(), &info()).rule.is_some()).count()))
                 .collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
         });

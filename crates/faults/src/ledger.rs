@@ -241,13 +241,7 @@ impl Ledger {
     pub fn entries(&self, after: u64, limit: usize) -> Vec<Entry> {
         let state = self.state.lock().expect("no panic while held");
         let matching = state.entries.iter().filter(|entry| entry.number > after).count();
-        state
-            .entries
-            .iter()
-            .filter(|entry| entry.number > after)
-            .skip(matching.saturating_sub(limit))
-            .cloned()
-            .collect()
+        state.entries.iter().filter(|entry| entry.number > after).skip(matching.saturating_sub(limit)).cloned().collect()
     }
 }
 

@@ -182,8 +182,7 @@ impl Proxy {
     }
 
     async fn apply(&self, request: Request<Body>) -> Answer {
-        let connection =
-            request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_else(ConnectionInfo::in_process);
+        let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_else(ConnectionInfo::in_process);
         let (effect, open) = self.decide(&request, &connection);
         match effect {
             Effect { status: Some(status), .. } => {

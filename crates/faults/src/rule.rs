@@ -52,7 +52,8 @@ impl OneOrMany {
     }
 
     fn matches_by(&self, test: impl Fn(&str) -> bool) -> bool {
-        let (denied, wanted): (Vec<&str>, Vec<&str>) = self.0.iter().map(String::as_str).partition(|value| value.starts_with('!'));
+        let (denied, wanted): (Vec<&str>, Vec<&str>) =
+            self.0.iter().map(String::as_str).partition(|value| value.starts_with('!'));
         !denied.iter().any(|value| test(&value[1..])) && (wanted.is_empty() || wanted.iter().any(|value| test(value)))
     }
 
@@ -65,11 +66,9 @@ impl OneOrMany {
 fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((head, tail)) => {
-            text.strip_prefix(head).is_some_and(|rest| {
-                (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| glob(tail, &rest[at..]))
-            })
-        }
+        Some((head, tail)) => text
+            .strip_prefix(head)
+            .is_some_and(|rest| (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| glob(tail, &rest[at..]))),
     }
 }
 
@@ -97,9 +96,7 @@ impl ClientMatch {
         let short = account.rsplit('/').next().unwrap_or_default();
         self.user.matches(&client.user)
             && (self.service_account.is_empty()
-                || self.service_account.matches_by(|wanted| {
-                    glob(wanted, if wanted.contains('/') { account } else { short })
-                }))
+                || self.service_account.matches_by(|wanted| glob(wanted, if wanted.contains('/') { account } else { short })))
             && self.pod.matches(client.pod.as_deref().unwrap_or_default())
             && self.user_agent.matches(&client.user_agent)
     }
@@ -223,16 +220,10 @@ impl Effect {
     }
 
     fn count(&self) -> usize {
-        [
-            self.pass.is_some(),
-            self.status.is_some(),
-            self.refuse.is_some(),
-            self.reset.is_some(),
-            self.hang.is_some(),
-        ]
-        .into_iter()
-        .filter(|set| *set)
-        .count()
+        [self.pass.is_some(), self.status.is_some(), self.refuse.is_some(), self.reset.is_some(), self.hang.is_some()]
+            .into_iter()
+            .filter(|set| *set)
+            .count()
     }
 
     /// How long a hanging request may hang.
@@ -305,9 +296,7 @@ impl Rule {
             return error(format!("status code {} is no failure; use 400 to 599", status.code));
         }
         if self.effect.refuse.is_some() && self.matcher.speaks_of_requests() {
-            return error(
-                "refuse acts on a connection, before a request is known; match only the client".to_owned(),
-            );
+            return error("refuse acts on a connection, before a request is known; match only the client".to_owned());
         }
         if let Some(seconds) = self.effect.hang.as_ref().and_then(|hang| hang.seconds)
             && !(seconds.is_finite() && (0.0..=86_400.0).contains(&seconds))

@@ -19,11 +19,7 @@ pub struct Identity {
 impl Identity {
     /// Nobody in particular.
     pub fn anonymous() -> Self {
-        Self {
-            name: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
-            ..Self::default()
-        }
+        Self { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()], ..Self::default() }
     }
 
     /// A user of `system:masters`, who may do everything.

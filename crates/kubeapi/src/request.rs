@@ -174,8 +174,7 @@ impl RequestInfo {
             path: path.to_owned(),
             query,
         };
-        let segments: Vec<String> =
-            path.split('/').filter(|segment| !segment.is_empty()).map(percent_decode).collect();
+        let segments: Vec<String> = path.split('/').filter(|segment| !segment.is_empty()).map(percent_decode).collect();
         let mut parts = segments.iter().map(String::as_str);
         match parts.next() {
             Some("api") => {}
@@ -242,11 +241,7 @@ impl RequestInfo {
 
     /// The resource as RBAC writes it: `pods`, `pods/log`.
     pub fn resource_path(&self) -> String {
-        if self.subresource.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}/{}", self.resource, self.subresource)
-        }
+        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
     }
 }
 

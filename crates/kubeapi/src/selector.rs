@@ -28,9 +28,8 @@ struct Requirement {
 
 impl Requirement {
     fn matches(&self, value: Option<&str>) -> bool {
-        let compare = |other: &str| -> Option<std::cmp::Ordering> {
-            Some(value?.parse::<i64>().ok()?.cmp(&other.parse::<i64>().ok()?))
-        };
+        let compare =
+            |other: &str| -> Option<std::cmp::Ordering> { Some(value?.parse::<i64>().ok()?.cmp(&other.parse::<i64>().ok()?)) };
         match self.operator {
             Operator::In => value.is_some_and(|value| self.values.iter().any(|wanted| wanted == value)),
             Operator::NotIn => value.is_none_or(|value| self.values.iter().all(|wanted| wanted != value)),
@@ -140,9 +139,9 @@ fn split_at_comma(text: &str) -> Result<usize, SelectorError> {
         match character {
             '(' => depth += 1,
             ')' => {
-                depth = depth.checked_sub(1).ok_or_else(|| {
-                    SelectorError(format!("unable to parse requirement: found ')', expected: '(' in {text:?}"))
-                })?;
+                depth = depth
+                    .checked_sub(1)
+                    .ok_or_else(|| SelectorError(format!("unable to parse requirement: found ')', expected: '(' in {text:?}")))?;
             }
             ',' if depth == 0 => return Ok(at),
             _ => {}
@@ -163,13 +162,9 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
     if let Some(key) = part.strip_prefix('!') {
         return make(key, Operator::DoesNotExist, Vec::new());
     }
-    for (symbol, operator) in [
-        ("!=", Operator::NotIn),
-        ("==", Operator::In),
-        ("=", Operator::In),
-        (">", Operator::Greater),
-        ("<", Operator::Less),
-    ] {
+    for (symbol, operator) in
+        [("!=", Operator::NotIn), ("==", Operator::In), ("=", Operator::In), (">", Operator::Greater), ("<", Operator::Less)]
+    {
         if let Some((key, value)) = part.split_once(symbol) {
             let value = value.trim();
             check_value(value)?;
@@ -189,9 +184,9 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
         return match head.as_slice() {
             [key, "in"] => make(key, Operator::In, values),
             [key, "notin"] => make(key, Operator::NotIn, values),
-            _ => Err(SelectorError(format!(
-                "unable to parse requirement: found {part:?}, expected: in, notin, =, ==, !=, gt, lt"
-            ))),
+            _ => {
+                Err(SelectorError(format!("unable to parse requirement: found {part:?}, expected: in, notin, =, ==, !=, gt, lt")))
+            }
         };
     }
     if part.contains(char::is_whitespace) {
@@ -219,9 +214,7 @@ fn check_key(key: &str) -> Result<(), SelectorError> {
 }
 
 fn check_value(value: &str) -> Result<(), SelectorError> {
-    if value.len() <= 63
-        && value.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
-    {
+    if value.len() <= 63 && value.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character)) {
         Ok(())
     } else {
         Err(SelectorError(format!("unable to parse requirement: values[0]: Invalid value: \"{value}\"")))
@@ -289,12 +282,7 @@ impl FieldSelector {
 
 /// Labels of an object as an ordered map.
 pub(crate) fn string_map(value: &Value) -> BTreeMap<String, String> {
-    value
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
+    value.as_object().into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 #[cfg(test)]

@@ -51,12 +51,9 @@ impl Status {
 
     /// An update that started from an old version.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        Self::new(
-            409,
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource)),
-        )
-        .with_reason("Conflict")
-        .with_details(details(group, resource, name))
+        Self::new(409, format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource)))
+            .with_reason("Conflict")
+            .with_details(details(group, resource, name))
     }
 
     /// The path or resource does not exist at all.
@@ -74,10 +71,8 @@ impl Status {
         let texts: Vec<String> = causes.iter().map(|(field, _, message)| format!("{field}: {message}")).collect();
         let listed = if texts.len() == 1 { texts[0].clone() } else { format!("[{}]", texts.join(", ")) };
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-        let causes: Vec<Value> = causes
-            .iter()
-            .map(|(field, reason, message)| json!({"field": field, "reason": reason, "message": message}))
-            .collect();
+        let causes: Vec<Value> =
+            causes.iter().map(|(field, reason, message)| json!({"field": field, "reason": reason, "message": message})).collect();
         let mut details = json!({"name": name, "kind": kind, "causes": causes});
         if !group.is_empty() {
             details["group"] = group.into();

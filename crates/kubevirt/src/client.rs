@@ -126,13 +126,7 @@ impl Client {
         let (resource, verb) = resource_and_verb(method.as_str(), path, query);
         self.registry.add(
             &self.config.spec.requests,
-            &[
-                ("code", code),
-                ("method", method.as_str()),
-                ("host", &self.host()),
-                ("resource", &resource),
-                ("verb", &verb),
-            ],
+            &[("code", code), ("method", method.as_str()), ("host", &self.host()), ("resource", &resource), ("verb", &verb)],
             1.0,
         );
     }
@@ -157,10 +151,7 @@ impl Client {
         }
         let request = request.body(wire::full(body)).map_err(|error| GoError::Tls(error.to_string()))?;
         let protocol = connection.protocol();
-        connection
-            .send(request)
-            .await
-            .map_err(|error| GoError::from_request(&error, self.address(), protocol, stream))
+        connection.send(request).await.map_err(|error| GoError::from_request(&error, self.address(), protocol, stream))
     }
 
     /// Waits for the client's own rate limiter.

@@ -63,8 +63,7 @@ impl Informer {
     /// Whether it watches this collection, in one namespace or in all, and knows the object.
     pub(crate) fn holds(&self, collection: &str, key: &str) -> bool {
         let resource = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        resource(&self.path) == resource(collection)
-            && self.objects.lock().expect("no panic while held").contains_key(key)
+        resource(&self.path) == resource(collection) && self.objects.lock().expect("no panic while held").contains_key(key)
     }
 
     fn go_type(&self) -> String {

@@ -61,13 +61,7 @@ fn definition(row: &[String]) -> Value {
 }
 
 /// Creates everything that is not there yet.
-pub(crate) async fn run(
-    client: &Client,
-    release: &Release,
-    manifest: &str,
-    informers: &[Arc<Informer>],
-    log: &Log,
-) {
+pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, informers: &[Arc<Informer>], log: &Log) {
     let objects = match wire::yaml::manifests(manifest) {
         Ok(objects) => objects,
         Err(error) => {
@@ -106,11 +100,7 @@ async fn report(client: &Client, release: &Release, informers: &[Arc<Informer>],
         log.info("kubevirt.go:600", "no KubeVirt object yet");
         return;
     };
-    let path = format!(
-        "/apis/kubevirt.io/v1/namespaces/{}/kubevirts/{}",
-        object::namespace(&kubevirt),
-        object::name(&kubevirt)
-    );
+    let path = format!("/apis/kubevirt.io/v1/namespaces/{}/kubevirts/{}", object::namespace(&kubevirt), object::name(&kubevirt));
     let patch = json!([{"op": "add", "path": "/metadata/finalizers", "value": ["foregroundDeleteKubeVirt"]}]);
     let patched = client.request(Method::PATCH, &path, "application/json-patch+json", Some(&patch), None).await;
     let Ok((_, mut current)) = patched else { return };

@@ -102,10 +102,18 @@ mod tests {
                 "fieldSelector=x&limit=500&resourceVersion=0",
                 "https://h/api/v1/namespaces/%7Bnamespace%7D/configmaps?fieldSelector=%7Bvalue%7D&limit=%7Bvalue%7D&resourceVersion=%7Bvalue%7D",
             ),
-            ("/apis/coordination.k8s.io/v1/namespaces/a/leases/b", "", "https://h/apis/coordination.k8s.io/v1/namespaces/%7Bnamespace%7D/leases/%7Bname%7D"),
+            (
+                "/apis/coordination.k8s.io/v1/namespaces/a/leases/b",
+                "",
+                "https://h/apis/coordination.k8s.io/v1/namespaces/%7Bnamespace%7D/leases/%7Bname%7D",
+            ),
             ("/api/v1/nodes/lab", "", "https://h/api/v1/nodes/%7Bname%7D"),
             ("/api", "timeout=32s", "https://h/api?timeout=32s"),
-            ("/apis/kubevirt.io/v1/namespaces/a/kubevirts/k/status", "", "https://h/apis/kubevirt.io/v1/namespaces/%7Bnamespace%7D/kubevirts/%7Bname%7D/status"),
+            (
+                "/apis/kubevirt.io/v1/namespaces/a/kubevirts/k/status",
+                "",
+                "https://h/apis/kubevirt.io/v1/namespaces/%7Bnamespace%7D/kubevirts/%7Bname%7D/status",
+            ),
         ] {
             assert_eq!(url_template("h", path, query), expected);
         }

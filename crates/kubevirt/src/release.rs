@@ -6,10 +6,8 @@ use metrics::{Family, Kind};
 use serde::Deserialize;
 
 /// The releases that are built in, newest first.
-const BUILT_IN: &[(&str, &str)] = &[
-    ("v1.9.0", include_str!("../releases/v1.9.0.yaml")),
-    ("v0.11.0", include_str!("../releases/v0.11.0.yaml")),
-];
+const BUILT_IN: &[(&str, &str)] =
+    &[("v1.9.0", include_str!("../releases/v1.9.0.yaml")), ("v0.11.0", include_str!("../releases/v0.11.0.yaml"))];
 
 const COMMON: &str = include_str!("../releases/common.yaml");
 

@@ -151,11 +151,8 @@ impl Bench {
             .as_str()
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| LabError(format!("{name} has no address yet")))?;
-        let dial = Dial {
-            address: SocketAddr::new(address, 8443),
-            source: None,
-            tls: Some(wire::pki::unverified_client_config()),
-        };
+        let dial =
+            Dial { address: SocketAddr::new(address, 8443), source: None, tls: Some(wire::pki::unverified_client_config()) };
         let connection = Connection::open(&dial).await.map_err(|error| failed(&error))?;
         let request = http::Request::get("/metrics")
             .header("host", dial.address.to_string())
@@ -239,9 +236,8 @@ impl scenario::Lab for Bench {
     fn targets(&self) -> BoxFuture<'_, Result<Vec<Target>, LabError>> {
         Box::pin(async {
             let targets = self.prometheus()?.targets().await.map_err(|error| failed(&error))?;
-            let ours = |target: &Target| {
-                target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics")
-            };
+            let ours =
+                |target: &Target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics");
             Ok(targets.active_targets.into_iter().filter(ours).collect())
         })
     }
@@ -301,8 +297,7 @@ impl scenario::Lab for Bench {
         Box::pin(async move {
             let selector = LabelSelector::parse(delete.labels.as_deref().unwrap_or_default()).map_err(|error| failed(&error))?;
             // Names of resources live as long as the program; scenarios name few.
-            let (group, plural): (&'static str, &'static str) =
-                (delete.group.clone().leak(), delete.resource.clone().leak());
+            let (group, plural): (&'static str, &'static str) = (delete.group.clone().leak(), delete.resource.clone().leak());
             let gr = Gr::of(group, plural);
             let mut count = 0;
             for found in self.client.list(gr, &delete.namespace) {

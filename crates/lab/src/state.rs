@@ -176,8 +176,11 @@ impl LabDir {
     /// When none does.
     pub fn running(&self) -> Result<LabRecord> {
         let not_running = || {
-            Failure::new(Exit::NotRunning, format!("no lab {:?} runs here", self.name))
-                .hint(if self.name == "lab" { "start one: cargo xtask lab up".to_owned() } else { format!("start it: cargo xtask lab up --name {}", self.name) })
+            Failure::new(Exit::NotRunning, format!("no lab {:?} runs here", self.name)).hint(if self.name == "lab" {
+                "start one: cargo xtask lab up".to_owned()
+            } else {
+                format!("start it: cargo xtask lab up --name {}", self.name)
+            })
         };
         if !self.is_running() {
             bail!(not_running());

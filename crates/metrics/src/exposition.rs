@@ -51,8 +51,7 @@ pub fn parse(text: &str) -> Result<Exposition, ParseError> {
             continue;
         }
         let mut cursor = Cursor { line, at: line.len() - line.trim_start().len() };
-        let sample = read_sample(&mut cursor)
-            .map_err(|why| ParseError { line: index + 1, column: cursor.at + 1, why })?;
+        let sample = read_sample(&mut cursor).map_err(|why| ParseError { line: index + 1, column: cursor.at + 1, why })?;
         page.samples.push(sample);
     }
     Ok(page)

@@ -59,10 +59,8 @@ pub fn render(series: &[Series]) -> String {
     }
     let mut out = String::new();
     for (name, all) in by_name {
-        let shared: BTreeMap<&String, &String> = all[0]
-            .iter()
-            .filter(|(label, value)| all.iter().all(|labels| labels.get(*label) == Some(*value)))
-            .collect();
+        let shared: BTreeMap<&String, &String> =
+            all[0].iter().filter(|(label, value)| all.iter().all(|labels| labels.get(*label) == Some(*value))).collect();
         let _ = writeln!(out, "{name}");
         if !shared.is_empty() {
             out.push_str("  all ");
@@ -183,10 +181,7 @@ mod tests {
             series("h_bucket", &[("job", "j"), ("verb", "GET"), ("le", "+Inf")]),
             series("h_bucket", &[("job", "j"), ("verb", "LIST"), ("le", "+Inf")]),
         ];
-        assert_eq!(
-            render(&all),
-            "h_bucket\n  all {job=\"j\"}\n  {verb=\"GET\"} le 2 10 +Inf\n  {verb=\"LIST\"} le +Inf\n"
-        );
+        assert_eq!(render(&all), "h_bucket\n  all {job=\"j\"}\n  {verb=\"GET\"} le 2 10 +Inf\n  {verb=\"LIST\"} le +Inf\n");
     }
 
     #[test]

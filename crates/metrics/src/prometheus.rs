@@ -113,21 +113,15 @@ impl Client {
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, HttpError> {
         let transport = |source| HttpError::Transport { url: self.base.clone(), source };
-        let response = self
-            .http
-            .get(format!("{}/api/v1/{path}", self.base))
-            .query(query)
-            .send()
-            .await
-            .map_err(transport)?;
+        let response = self.http.get(format!("{}/api/v1/{path}", self.base)).query(query).send().await.map_err(transport)?;
         let code = response.status();
         let text = response.text().await.map_err(transport)?;
         let refused = |message: String| HttpError::Refused {
             query: query.first().map_or_else(|| path.to_owned(), |(_, value)| (*value).to_owned()),
             message,
         };
-        let mut body: Value =
-            serde_json::from_str(&text).map_err(|_| refused(format!("{code}: {}", text.chars().take(200).collect::<String>())))?;
+        let mut body: Value = serde_json::from_str(&text)
+            .map_err(|_| refused(format!("{code}: {}", text.chars().take(200).collect::<String>())))?;
         if body["status"] != "success" {
             return Err(refused(body["error"].as_str().unwrap_or("no reason given").to_owned()));
         }
@@ -175,8 +169,7 @@ impl Client {
     /// # Errors
     /// When Prometheus does not answer.
     pub async fn targets(&self) -> Result<Targets, HttpError> {
-        let mut targets: Targets =
-            serde_json::from_value(self.get("targets", &[("state", "any")]).await?).unwrap_or_default();
+        let mut targets: Targets = serde_json::from_value(self.get("targets", &[("state", "any")]).await?).unwrap_or_default();
         targets.active_targets.sort_by(|a, b| (&a.scrape_pool, &a.labels).cmp(&(&b.scrape_pool, &b.labels)));
         Ok(targets)
     }

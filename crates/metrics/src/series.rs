@@ -41,10 +41,7 @@ impl fmt::Display for Series {
 }
 
 /// Writes `{a="b",c="d"}`.
-pub(crate) fn write_labels<'a>(
-    f: &mut impl fmt::Write,
-    labels: impl Iterator<Item = (&'a String, &'a String)>,
-) -> fmt::Result {
+pub(crate) fn write_labels<'a>(f: &mut impl fmt::Write, labels: impl Iterator<Item = (&'a String, &'a String)>) -> fmt::Result {
     f.write_char('{')?;
     for (index, (name, value)) in labels.enumerate() {
         if index > 0 {

@@ -168,8 +168,7 @@ fn alerting(prometheus: &Value) -> Option<Value> {
 
 /// The discovery role of a monitor: its own wish, else the Prometheus object's; endpoints by default.
 pub(crate) fn discovery_role(monitor_spec: &Value, prometheus_spec: &Value) -> &'static str {
-    let wanted =
-        monitor_spec["serviceDiscoveryRole"].as_str().or_else(|| prometheus_spec["serviceDiscoveryRole"].as_str());
+    let wanted = monitor_spec["serviceDiscoveryRole"].as_str().or_else(|| prometheus_spec["serviceDiscoveryRole"].as_str());
     if wanted == Some("EndpointSlice") { "endpointslice" } else { "endpoints" }
 }
 

@@ -63,11 +63,7 @@ mod tests {
             "spec": {"ruleSelector": {}, "ruleNamespaceSelector": {}}});
         let rule = json!({"metadata": {"namespace": "kubevirt", "name": "r", "uid": "u"},
             "spec": {"groups": [{"name": "g", "rules": [{"alert": "A", "expr": "up == 0"}]}]}});
-        let input = Input {
-            namespaces: vec![json!({"metadata": {"name": "kubevirt"}})],
-            rules: vec![rule],
-            ..Input::default()
-        };
+        let input = Input { namespaces: vec![json!({"metadata": {"name": "kubevirt"}})], rules: vec![rule], ..Input::default() };
         let files = rule_files(&prometheus, &input);
         assert!(files.bins[0]["kubevirt-r-u.yaml"].contains("up == 0"));
         assert_eq!(files.mounts("prometheus-k8s").len(), RESERVED);

@@ -25,7 +25,15 @@ pub(crate) fn duration(text: &str) -> Option<u64> {
         let digits = rest.find(|character: char| !character.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000), ("y", 31_536_000_000)];
+        let units = [
+            ("ms", 1),
+            ("s", 1000),
+            ("m", 60_000),
+            ("h", 3_600_000),
+            ("d", 86_400_000),
+            ("w", 604_800_000),
+            ("y", 31_536_000_000),
+        ];
         let (unit, factor) = units.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
         total += number * factor;
         rest = &rest[unit.len()..];
@@ -118,8 +126,7 @@ pub(crate) fn scrape_config(prometheus: &Value, monitor: &Value, endpoint: &Valu
     ] {
         set(to, spec[from].clone());
     }
-    let metric_rules: Vec<Value> =
-        endpoint["metricRelabelings"].as_array().into_iter().flatten().map(user_rule).collect();
+    let metric_rules: Vec<Value> = endpoint["metricRelabelings"].as_array().into_iter().flatten().map(user_rule).collect();
     if !metric_rules.is_empty() {
         set("metric_relabel_configs", Value::Array(metric_rules));
     }
@@ -156,7 +163,8 @@ fn asset(monitor: &Value, reference: &Value) -> Value {
         let source = &reference[kind];
         if source.is_object() {
             let text = |key: &str| source[key].as_str().unwrap_or_default().to_owned();
-            return format!("/etc/prometheus/certs/{prefix}_{}_{}_{}", object::namespace(monitor), text("name"), text("key")).into();
+            return format!("/etc/prometheus/certs/{prefix}_{}_{}_{}", object::namespace(monitor), text("name"), text("key"))
+                .into();
         }
     }
     Value::Null
@@ -256,9 +264,7 @@ fn relabel_configs(prometheus: &Value, monitor: &Value, endpoint: &Value, role: 
     let strings = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
     };
-    let copy = |source: String, target: String| {
-        json!({"source_labels": [source], "target_label": target, "regex": "(.+)", "replacement": "${1}"})
-    };
+    let copy = |source: String, target: String| json!({"source_labels": [source], "target_label": target, "regex": "(.+)", "replacement": "${1}"});
     for label in strings(&spec["targetLabels"]) {
         let label = sanitize(&label);
         rules.push(copy(format!("__meta_kubernetes_service_label_{label}"), label));

@@ -72,16 +72,10 @@ impl Step {
     }
 
     pub(crate) fn count(&self) -> usize {
-        [
-            self.wait.is_some(),
-            self.fault.is_some(),
-            self.clear_faults.is_some(),
-            self.delete.is_some(),
-            self.apply.is_some(),
-        ]
-        .into_iter()
-        .filter(|set| *set)
-        .count()
+        [self.wait.is_some(), self.fault.is_some(), self.clear_faults.is_some(), self.delete.is_some(), self.apply.is_some()]
+            .into_iter()
+            .filter(|set| *set)
+            .count()
     }
 }
 

@@ -46,8 +46,7 @@ pub fn compare(metric: &str, pages: &[PodPage], ledger: &Snapshot) -> (Vec<Diffe
         for sample in page.page.of(metric) {
             any = true;
             let names: Vec<&str> = LABELS.into_iter().filter(|name| sample.series.labels.contains_key(*name)).collect();
-            let labels =
-                names.iter().map(|name| ((*name).to_owned(), sample.series.label(name).to_owned())).collect();
+            let labels = names.iter().map(|name| ((*name).to_owned(), sample.series.label(name).to_owned())).collect();
             present.insert(&page.pod, names);
             *counters.entry((page.pod.clone(), labels)).or_default() += sample.value;
         }
@@ -80,8 +79,7 @@ pub fn compare(metric: &str, pages: &[PodPage], ledger: &Snapshot) -> (Vec<Diffe
     let mut differences = Vec::new();
     let keys: std::collections::BTreeSet<&Key> = counters.keys().chain(recorded.keys()).collect();
     for key in keys {
-        let (counter, ledger) =
-            (counters.get(key).copied().unwrap_or_default(), recorded.get(key).copied().unwrap_or_default());
+        let (counter, ledger) = (counters.get(key).copied().unwrap_or_default(), recorded.get(key).copied().unwrap_or_default());
         if counter != ledger {
             differences.push(Difference { pod: key.0.clone(), labels: key.1.clone(), ledger, counter });
         }
@@ -119,10 +117,17 @@ mod tests {
     #[test]
     fn equal_counts_leave_no_difference_and_others_are_named() {
         let pages = [
-            page("a", "m{code=\"200\",method=\"GET\",host=\"h\",resource=\"pods\",verb=\"LIST\"} 2\nm{code=\"<error>\",method=\"GET\",host=\"h\",resource=\"pods\",verb=\"LIST\"} 1\n"),
+            page(
+                "a",
+                "m{code=\"200\",method=\"GET\",host=\"h\",resource=\"pods\",verb=\"LIST\"} 2\nm{code=\"<error>\",method=\"GET\",host=\"h\",resource=\"pods\",verb=\"LIST\"} 1\n",
+            ),
             page("b", "other 1\n"),
         ];
-        let good = ledger(&[("a", "GET", "list", "pods", "200", 2), ("a", "GET", "list", "pods", "<error>", 1), ("z", "GET", "list", "pods", "200", 9)]);
+        let good = ledger(&[
+            ("a", "GET", "list", "pods", "200", 2),
+            ("a", "GET", "list", "pods", "<error>", 1),
+            ("z", "GET", "list", "pods", "200", 9),
+        ]);
         let (differences, without, total) = compare("m", &pages, &good);
         assert_eq!((differences, without, total), (Vec::new(), vec!["b".to_owned()], 3.0));
         let bad = ledger(&[("a", "GET", "list", "pods", "200", 3)]);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use metrics::{Normaliser, Sample, render};
 
 use crate::file::{
-    AlertExpectation, Check, Expectation, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step, TargetExpectation, Wait,
-    duration,
+    AlertExpectation, Check, Expectation, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step, TargetExpectation,
+    Wait, duration,
 };
 use crate::lab::{Lab, LabError};
 use crate::reconcile;
@@ -230,9 +230,9 @@ async fn look_query(query: &QueryExpectation, lab: &dyn Lab) -> Seen {
     let values_fit = samples.iter().all(|sample| {
         query.equals.is_none_or(|wanted| sample.value == wanted) && query.at_least.is_none_or(|least| sample.value >= least)
     });
-    let labels_fit = samples.iter().all(|sample| {
-        query.labels.iter().all(|(name, pattern)| fits(&fill(pattern, lab), sample.series.label(name)))
-    });
+    let labels_fit = samples
+        .iter()
+        .all(|sample| query.labels.iter().all(|(name, pattern)| fits(&fill(pattern, lab), sample.series.label(name))));
     if count_fits && values_fit && labels_fit { Ok(list(&samples)) } else { Err(list(&samples)) }
 }
 

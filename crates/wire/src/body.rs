@@ -56,7 +56,7 @@ fn with_type(status: StatusCode, content_type: &'static str, bytes: impl Into<By
 
 /// A request's or response's body as it comes from a connection.
 pub fn incoming(body: hyper::body::Incoming) -> Body {
-    body.map_err(|error| BodyError::from(error)).boxed_unsync()
+    body.map_err(BodyError::from).boxed_unsync()
 }
 
 /// Reads a body to its end, `limit` bytes at most.

@@ -114,8 +114,7 @@ impl Connection {
     where
         S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
-        let (sender, connection) =
-            http1::handshake(stream).await.map_err(|source| ConnectError::Http { address, source })?;
+        let (sender, connection) = http1::handshake(stream).await.map_err(|source| ConnectError::Http { address, source })?;
         tokio::spawn(connection);
         Ok(Self { sender: Sender::Http1(tokio::sync::Mutex::new(sender)) })
     }

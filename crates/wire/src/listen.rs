@@ -95,11 +95,7 @@ impl IncomingConnection {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let reset_on_close = Arc::new(AtomicBool::new(false));
         let _ = stream.set_nodelay(true);
-        let info = ConnectionInfo {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            peer,
-            reset_on_close: reset_on_close.clone(),
-        };
+        let info = ConnectionInfo { id: NEXT.fetch_add(1, Ordering::Relaxed), peer, reset_on_close: reset_on_close.clone() };
         Self { stream: PeerStream { stream, reset_on_close }, info }
     }
 }

@@ -26,8 +26,7 @@ fn error(error: &serde_yaml::Error) -> YamlError {
 /// When the text is not YAML.
 pub fn manifests(text: &str) -> Result<Vec<Value>, YamlError> {
     let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
-    let documents: Vec<Value> =
-        serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
+    let documents: Vec<Value> = serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
     let mut objects = Vec::with_capacity(documents.len());
     for document in documents {
         match document {

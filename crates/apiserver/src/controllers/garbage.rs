@@ -61,10 +61,8 @@ fn sweep(client: &Client) {
         }
     }
     for entry in &entries {
-        let owners: Vec<&Value> =
-            entry.value["metadata"]["ownerReferences"].as_array().into_iter().flatten().collect();
-        let all_gone = !owners.is_empty()
-            && owners.iter().all(|owner| !uids.contains(owner["uid"].as_str().unwrap_or_default()));
+        let owners: Vec<&Value> = entry.value["metadata"]["ownerReferences"].as_array().into_iter().flatten().collect();
+        let all_gone = !owners.is_empty() && owners.iter().all(|owner| !uids.contains(owner["uid"].as_str().unwrap_or_default()));
         if all_gone && !object::is_deleting(&entry.value) {
             let _ = client.delete_any(&entry.resource, &entry.stored.namespace, &entry.stored.name);
         }
@@ -104,12 +102,8 @@ fn settle_owner(client: &Client, owner: &Entry, dependents: &[&Entry]) {
         None
     };
     if let Some(finalizer) = done {
-        let kept: Vec<&Value> = owner.value["metadata"]["finalizers"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|item| *item != finalizer)
-            .collect();
+        let kept: Vec<&Value> =
+            owner.value["metadata"]["finalizers"].as_array().into_iter().flatten().filter(|item| *item != finalizer).collect();
         let _ = client.merge_any(
             &owner.resource,
             &owner.stored.namespace,

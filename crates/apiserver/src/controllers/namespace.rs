@@ -14,8 +14,7 @@ pub(crate) async fn run(client: Client) {
             if namespaces.take().is_err() {
                 break;
             }
-            let terminating: Vec<_> =
-                client.list(Gr::core("namespaces"), "").into_iter().filter(object::is_deleting).collect();
+            let terminating: Vec<_> = client.list(Gr::core("namespaces"), "").into_iter().filter(object::is_deleting).collect();
             let mut waiting = false;
             for namespace in &terminating {
                 waiting |= !empty(&client, object::name(namespace));

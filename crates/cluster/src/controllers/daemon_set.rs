@@ -38,8 +38,7 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
                 actions.push(Action::Delete(PODS, object::namespace(surplus).to_owned(), object::name(surplus).to_owned()));
             }
         }
-        let active: Vec<&&Value> =
-            pods.iter().filter(|pod| is_active(pod) && nodes.contains(&on(pod).as_str())).collect();
+        let active: Vec<&&Value> = pods.iter().filter(|pod| is_active(pod) && nodes.contains(&on(pod).as_str())).collect();
         let ready = active.iter().filter(|pod| is_ready(pod)).count();
         let misscheduled = pods.iter().filter(|pod| is_active(pod) && !nodes.contains(&on(pod).as_str())).count();
         let updated = active.iter().filter(|pod| object::label(pod, REVISION) == Some(&revision)).count();

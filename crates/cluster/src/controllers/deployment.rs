@@ -68,7 +68,11 @@ fn one(deployment: &Arc<Value>, sets: &[&Arc<Value>], actions: &mut Vec<Action>)
     let available = total("availableReplicas");
     let enough = available >= wanted;
     let complete = enough && updated == wanted && total("replicas") == wanted;
-    let progressing = if complete { ("NewReplicaSetAvailable", "has successfully progressed.") } else { ("ReplicaSetUpdated", "is progressing.") };
+    let progressing = if complete {
+        ("NewReplicaSetAvailable", "has successfully progressed.")
+    } else {
+        ("ReplicaSetUpdated", "is progressing.")
+    };
     let name = current.map_or("", |set| object::name(set));
     let mut status = json!({
         "observedGeneration": deployment["metadata"]["generation"],

@@ -27,11 +27,7 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
     // A slice outlives its Service only until the garbage collector sees it; an Endpoints object has no owner.
     for endpoints in view.endpoints.objects() {
         if object::annotation(endpoints, MANAGED).is_some() && view.services.get(&object::key(endpoints)).is_none() {
-            actions.push(Action::Delete(
-                ENDPOINTS,
-                object::namespace(endpoints).to_owned(),
-                object::name(endpoints).to_owned(),
-            ));
+            actions.push(Action::Delete(ENDPOINTS, object::namespace(endpoints).to_owned(), object::name(endpoints).to_owned()));
         }
     }
 }
@@ -39,8 +35,14 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
 /// Marks the Endpoints objects that are made here.
 const MANAGED: &str = "endpoints.kubernetes.io/managed-by";
 
+/// Name, number and protocol of a port.
+type Port = (String, i64, String);
+
+/// Ready and waiting addresses.
+type Addresses = [Vec<Value>; 2];
+
 /// Ports of a Service as a pod has them: name, number, protocol. A named target port that the pod lacks is left out.
-fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
+fn ports(service: &Value, pod: &Value) -> Vec<Port> {
     let mut ports = Vec::new();
     for port in service["spec"]["ports"].as_array().into_iter().flatten() {
         let number = match &port["targetPort"] {
@@ -62,7 +64,7 @@ fn ports(service: &Value, pod: &Value) -> Vec<(String, i64, String)> {
     ports
 }
 
-fn port_objects(ports: &[(String, i64, String)]) -> Vec<Value> {
+fn port_objects(ports: &[Port]) -> Vec<Value> {
     ports
         .iter()
         .map(|(name, number, protocol)| {
@@ -80,7 +82,7 @@ fn target(pod: &Value) -> Value {
 }
 
 fn endpoints(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<Action>) {
-    let mut subsets: BTreeMap<Vec<(String, i64, String)>, [Vec<Value>; 2]> = BTreeMap::new();
+    let mut subsets: BTreeMap<Vec<Port>, Addresses> = BTreeMap::new();
     for pod in pods {
         let ports = ports(service, pod);
         if ports.is_empty() && service["spec"]["ports"].as_array().is_some_and(|ports| !ports.is_empty()) {
@@ -126,7 +128,8 @@ fn endpoints(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut V
             let mut new = (**old).clone();
             new["metadata"]["labels"] = labels;
             new["subsets"] = subsets.into();
-            if *old.as_ref() != new && old["subsets"].as_array().map_or(0, Vec::len) + new["subsets"].as_array().map_or(0, Vec::len) > 0
+            if *old.as_ref() != new
+                && old["subsets"].as_array().map_or(0, Vec::len) + new["subsets"].as_array().map_or(0, Vec::len) > 0
             {
                 actions.push(Action::Update(ENDPOINTS, new));
             }
@@ -135,7 +138,7 @@ fn endpoints(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut V
 }
 
 fn slice(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<Action>) {
-    let mut by_ports: BTreeMap<Vec<(String, i64, String)>, Vec<Value>> = BTreeMap::new();
+    let mut by_ports: BTreeMap<Vec<Port>, Vec<Value>> = BTreeMap::new();
     for pod in pods {
         let ports = ports(service, pod);
         let deleting = object::is_deleting(pod);
@@ -160,11 +163,8 @@ fn slice(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<A
     if service["spec"]["clusterIP"] == "None" {
         labels["service.kubernetes.io/headless"] = "".into();
     }
-    let mut present: Vec<&Arc<Value>> = view
-        .slices
-        .in_namespace(object::namespace(service))
-        .filter(|slice| object::is_controlled_by(slice, service))
-        .collect();
+    let mut present: Vec<&Arc<Value>> =
+        view.slices.in_namespace(object::namespace(service)).filter(|slice| object::is_controlled_by(slice, service)).collect();
     for (ports, mut endpoints) in by_ports {
         endpoints.sort_by_key(|endpoint| endpoint["addresses"][0].to_string());
         let ports = port_objects(&ports);
@@ -190,12 +190,15 @@ fn slice(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<A
                 let mut new = (**old).clone();
                 new["metadata"]["labels"] = labels.clone();
                 new["endpoints"] = endpoints.into();
-                new["ports"] = ports.into_iter().map(|mut port| {
-                    if port["name"].is_null() {
-                        port["name"] = "".into();
-                    }
-                    port
-                }).collect();
+                new["ports"] = ports
+                    .into_iter()
+                    .map(|mut port| {
+                        if port["name"].is_null() {
+                            port["name"] = "".into();
+                        }
+                        port
+                    })
+                    .collect();
                 if **old != new {
                     actions.push(Action::Update(SLICES, new));
                 }

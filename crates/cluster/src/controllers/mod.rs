@@ -39,9 +39,21 @@ pub(crate) enum Action {
     /// Replace the object's status.
     UpdateStatus(Gr, Value),
     /// Merge into an object or its `status`.
-    Merge { gr: Gr, namespace: String, name: String, subresource: &'static str, patch: Value },
+    Merge {
+        gr: Gr,
+        namespace: String,
+        name: String,
+        subresource: &'static str,
+        patch: Value,
+    },
     Delete(Gr, String, String),
-    Event { about: Arc<Value>, component: &'static str, kind: &'static str, reason: &'static str, message: String },
+    Event {
+        about: Arc<Value>,
+        component: &'static str,
+        kind: &'static str,
+        reason: &'static str,
+        message: String,
+    },
 }
 
 impl Action {

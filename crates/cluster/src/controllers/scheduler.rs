@@ -10,9 +10,10 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
         let (namespace, name) = (object::namespace(pod).to_owned(), object::name(pod).to_owned());
         let selector = LabelSelector::from_map(&pod["spec"]["nodeSelector"]);
         let total = view.nodes.objects().count();
-        let node = view.nodes.objects().find(|node| {
-            node["spec"]["unschedulable"] != true && selector.matches(&node["metadata"]["labels"])
-        });
+        let node = view
+            .nodes
+            .objects()
+            .find(|node| node["spec"]["unschedulable"] != true && selector.matches(&node["metadata"]["labels"]));
         if let Some(node) = node {
             let node = object::name(node);
             actions.push(Action::Merge {

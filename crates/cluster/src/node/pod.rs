@@ -67,8 +67,7 @@ impl PodStatus {
                 .flatten()
                 .find(|old| old["type"] == *kind && old["status"] == status)
                 .map_or(Value::from(now.as_str()), |old| old["lastTransitionTime"].clone());
-            let mut condition =
-                json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": since});
+            let mut condition = json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": since});
             if !holds {
                 let waiting: Vec<&str> =
                     containers.iter().filter(|state| !state.ready).map(|state| state.name.as_str()).collect();
@@ -112,8 +111,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
         return;
     };
     let stop = lab.child_token();
-    let specs: Vec<Arc<Value>> =
-        pod["spec"]["containers"].as_array().into_iter().flatten().cloned().map(Arc::new).collect();
+    let specs: Vec<Arc<Value>> = pod["spec"]["containers"].as_array().into_iter().flatten().cloned().map(Arc::new).collect();
     let status = Arc::new(PodStatus {
         shared: shared.clone(),
         pod: pod.clone(),
@@ -128,11 +126,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
             container::run_init(&shared, &pod, &Arc::new(spec.clone()), address, &volumes, &stop).await;
         }
         let keep_current = volumes.follow(&shared, &pod);
-        let containers = futures_util::future::join_all(
-            specs.iter().enumerate().map(|(index, spec)| {
-                container::run(shared.clone(), pod.clone(), spec.clone(), index, address, &volumes, status.clone(), stop.clone())
-            }),
-        );
+        let containers = futures_util::future::join_all(specs.iter().enumerate().map(|(index, spec)| {
+            container::run(shared.clone(), pod.clone(), spec.clone(), index, address, &volumes, status.clone(), stop.clone())
+        }));
         tokio::select! {
             () = keep_current => {}
             _ = containers => {}
@@ -146,7 +142,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
             deleted = true;
             stop.cancel();
         }
-        if (deleted && done) || (done && lab.is_cancelled()) {
+        if done && (deleted || lab.is_cancelled()) {
             break;
         }
         tokio::select! {

@@ -32,10 +32,7 @@ impl Probe {
         let seconds = |name: &str, default: u64| Duration::from_secs(probe[name].as_u64().unwrap_or(default));
         let (check, port) = if probe["httpGet"].is_object() {
             let get = &probe["httpGet"];
-            let check = Check::Http {
-                tls: get["scheme"] == "HTTPS",
-                path: get["path"].as_str().unwrap_or("/").to_owned(),
-            };
+            let check = Check::Http { tls: get["scheme"] == "HTTPS", path: get["path"].as_str().unwrap_or("/").to_owned() };
             (check, &get["port"])
         } else if probe["tcpSocket"].is_object() {
             (Check::Tcp, &probe["tcpSocket"]["port"])
@@ -43,11 +40,9 @@ impl Probe {
             return None;
         };
         let port = match port {
-            Value::String(name) => container["ports"]
-                .as_array()?
-                .iter()
-                .find(|port| port["name"] == name.as_str())?["containerPort"]
-                .as_u64()?,
+            Value::String(name) => {
+                container["ports"].as_array()?.iter().find(|port| port["name"] == name.as_str())?["containerPort"].as_u64()?
+            }
             number => number.as_u64()?,
         };
         Some(Self {
@@ -68,11 +63,7 @@ impl Probe {
         let Check::Http { tls, path } = &self.check else {
             return tokio::net::TcpStream::connect(self.address).await.is_ok();
         };
-        let dial = Dial {
-            address: self.address,
-            source: None,
-            tls: tls.then(wire::pki::unverified_client_config),
-        };
+        let dial = Dial { address: self.address, source: None, tls: tls.then(wire::pki::unverified_client_config) };
         let Ok(connection) = Connection::open(&dial).await else { return false };
         let request = Request::get(path)
             .header("host", self.address.to_string())

@@ -44,8 +44,7 @@ fn make_folder(path: &Path) -> std::io::Result<()> {
 fn write_secretly(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     let temporary = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     std::fs::rename(temporary, path)
 }
@@ -161,12 +160,8 @@ impl Volumes {
                 let files = gather(shared, namespace, volume);
                 let result = files.and_then(|files| {
                     // An emptyDir belongs to its containers; only its folder is ours.
-                    if sources(volume).is_empty() {
-                        make_folder(&folder).map(|()| false)
-                    } else {
-                        fill(&folder, &files)
-                    }
-                    .map_err(|error| error.to_string())
+                    if sources(volume).is_empty() { make_folder(&folder).map(|()| false) } else { fill(&folder, &files) }
+                        .map_err(|error| error.to_string())
                 });
                 let Err(message) = result else { break };
                 if told != message {
@@ -216,12 +211,8 @@ impl Volumes {
 
     /// Brings the folders up to date with their objects, for ever.
     pub(crate) async fn follow(&self, shared: &Shared, pod: &Value) {
-        let volumes: Vec<&Value> = pod["spec"]["volumes"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|volume| !sources(volume).is_empty())
-            .collect();
+        let volumes: Vec<&Value> =
+            pod["spec"]["volumes"].as_array().into_iter().flatten().filter(|volume| !sources(volume).is_empty()).collect();
         if volumes.is_empty() {
             return std::future::pending().await;
         }

@@ -152,16 +152,14 @@ impl Fault {
                 say!("fault {:?} is armed", rule.name);
             }
             Self::Apply(apply) => {
-                let text = std::fs::read_to_string(&apply.file)
-                    .with_context(|| format!("cannot read {}", apply.file.display()))?;
+                let text =
+                    std::fs::read_to_string(&apply.file).with_context(|| format!("cannot read {}", apply.file.display()))?;
                 let rules: Vec<Rule> = wire::yaml::strict(&text).map_err(|error| {
                     let at = error.at.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
                     Failure::new(Exit::Usage, format!("{}{at}: {}", apply.file.display(), error.message))
                 })?;
                 for rule in &rules {
-                    rule.check().map_err(|error| {
-                        Failure::new(Exit::Usage, format!("{}: {error}", apply.file.display()))
-                    })?;
+                    rule.check().map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", apply.file.display())))?;
                 }
                 let control = Control::of(&apply.which.dir()?.running()?)?;
                 for rule in &rules {

@@ -49,7 +49,9 @@ impl Ledger {
                     if client["pod"].is_null() { text(&client["user"]) } else { text(&client["pod"]) },
                     text(&entry["method"]),
                     text(&entry["target"]).chars().take(100).collect(),
-                    entry["rule"].as_str().map_or_else(|| text(&entry["verdict"]), |rule| format!("{} ({rule})", text(&entry["verdict"]))),
+                    entry["rule"]
+                        .as_str()
+                        .map_or_else(|| text(&entry["verdict"]), |rule| format!("{} ({rule})", text(&entry["verdict"]))),
                     text(&entry["code"]),
                 ]
             })

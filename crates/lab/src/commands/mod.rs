@@ -8,7 +8,9 @@ macro_rules! say {
 
 /// Prints a text that ends its own lines.
 macro_rules! say_text {
-    ($text:expr) => { $crate::commands::write_out(&$text) };
+    ($text:expr) => {
+        $crate::commands::write_out(&$text)
+    };
 }
 
 mod doctor;

@@ -30,8 +30,7 @@ impl Query {
             .query(&self.expression)
             .await
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        let document: Vec<_> =
-            samples.iter().map(|sample| json!({"series": sample.series, "value": sample.value})).collect();
+        let document: Vec<_> = samples.iter().map(|sample| json!({"series": sample.series, "value": sample.value})).collect();
         if self.output.json(&document) {
             return Ok(Exit::Success);
         }

@@ -10,7 +10,7 @@ use metrics::Target;
 use serde::Serialize;
 
 use super::{Output, Which};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::state::LabRecord;
 
 #[derive(Args)]
@@ -54,8 +54,8 @@ impl Overview {
 
 /// A client for a lab's kubeconfig: no proxies, and no retries that would hide what happens.
 pub(crate) async fn kube_client(kubeconfig: &Path) -> Result<kube::Client> {
-    let config = kube::config::Kubeconfig::read_from(kubeconfig)
-        .with_context(|| format!("cannot read {}", kubeconfig.display()))?;
+    let config =
+        kube::config::Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
     let mut config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
     config.proxy_url = None;
     config.default_retry = false;
@@ -66,15 +66,14 @@ pub(crate) async fn kube_client(kubeconfig: &Path) -> Result<kube::Client> {
 pub(crate) async fn overview(record: &LabRecord, kubeconfig: &Path) -> Result<Overview> {
     let client = kube_client(kubeconfig).await?;
     let pods: Api<Pod> = Api::all(client);
-    let list = pods.list(&ListParams::default()).await.context("the lab's API server does not answer")?;
+    let list = pods
+        .list(&ListParams::default())
+        .await
+        .map_err(|error| Failure::new(Exit::LabFailed, format!("the lab's API server does not answer: {error}")))?;
     let mut overview = Overview::default();
     for pod in list.items {
         let status = pod.status.unwrap_or_default();
-        let ready = status
-            .conditions
-            .iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         let images: Vec<String> =
             pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|container| container.image.clone()).collect();
         let labels = pod.metadata.labels.unwrap_or_default();
@@ -106,7 +105,8 @@ pub(crate) async fn overview(record: &LabRecord, kubeconfig: &Path) -> Result<Ov
 
 /// The counter's name in a release.
 pub(crate) fn requests_metric(release: &str) -> String {
-    kubevirt::Release::load(release).map_or_else(|_| "kubevirt_rest_client_requests_total".to_owned(), |release| release.client.requests)
+    kubevirt::Release::load(release)
+        .map_or_else(|_| "kubevirt_rest_client_requests_total".to_owned(), |release| release.client.requests)
 }
 
 pub(crate) fn targets_table(targets: &[Target]) -> String {
@@ -144,7 +144,13 @@ impl Status {
         if self.output.json(&document) {
             return Ok(Exit::Success);
         }
-        say!("lab {:?}: {} · KubeVirt {} (simulated) · Prometheus {}", record.name, record.provider, record.release, record.prometheus);
+        say!(
+            "lab {:?}: {} · KubeVirt {} (simulated) · Prometheus {}",
+            record.name,
+            record.provider,
+            record.release,
+            record.prometheus
+        );
         say!("API server {} · through the fault proxy {}", record.api_url, record.service_url);
         say!("Prometheus {}", overview.prometheus().unwrap_or_else(|| "none".to_owned()));
         say!("kubeconfig {}\n", dir.kubeconfig().display());

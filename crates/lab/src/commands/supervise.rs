@@ -38,11 +38,7 @@ impl Supervise {
         };
         dir.remove_record();
         cluster::kill_leftovers(&dir.pids());
-        let prometheus = tools::find(
-            &tools::Search { given: Some(self.prometheus.clone()), offline: true },
-            &|_| {},
-        )
-        .await?;
+        let prometheus = tools::find(&tools::Search { given: Some(self.prometheus.clone()), offline: true }, &|_| {}).await?;
         let options = Options {
             name: dir.name().to_owned(),
             release: self.kubevirt.clone(),

@@ -156,8 +156,9 @@ impl Up {
     }
 
     fn spawn(&self, dir: &LabDir, release: &str, prometheus: &tools::Prometheus) -> Result<Child> {
-        let log = std::fs::File::create(dir.supervisor_log())
-            .map_err(|error| Failure::new(Exit::EnvironmentMissing, format!("cannot write to {}: {error}", dir.path().display())))?;
+        let log = std::fs::File::create(dir.supervisor_log()).map_err(|error| {
+            Failure::new(Exit::EnvironmentMissing, format!("cannot write to {}: {error}", dir.path().display()))
+        })?;
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command
@@ -178,13 +179,18 @@ impl Up {
     async fn follow(&self, dir: &LabDir, mut supervisor: Option<&mut Child>, stages: &Stages) -> Result<Exit> {
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
         let record = loop {
-            if let Some(record) = dir.record() {
+            let ended = match supervisor.as_deref_mut() {
+                Some(child) => child.try_wait()?.is_some(),
+                None => true,
+            };
+            let ours = supervisor.as_deref().and_then(Child::id);
+            // A record of a supervisor that was killed may lie there still; and of two that start at once, one gives way.
+            if let Some(record) = dir.record()
+                && (ours == Some(record.pid) || (ended && is_alive(record.pid)))
+            {
                 break record;
             }
-            let died = match supervisor.as_deref_mut() {
-                Some(child) => child.try_wait()?.is_some() && !dir.is_running(),
-                None => !dir.is_running(),
-            };
+            let died = ended && !dir.is_running();
             if died {
                 let log = std::fs::read_to_string(dir.supervisor_log()).unwrap_or_default();
                 let line = |start: &str| log.lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned);
@@ -207,10 +213,9 @@ impl Up {
             }
             stages.doing(&format!("waiting for {}", missing[0]));
             if Instant::now() > deadline {
-                bail!(
-                    Failure::new(Exit::LabFailed, format!("not up after {} s: {}", self.timeout, missing.join(", ")))
-                        .hint(format!("look at it with `lab status --name {0}`; take it down with `lab down --name {0}`", record.name))
-                );
+                bail!(Failure::new(Exit::LabFailed, format!("not up after {} s: {}", self.timeout, missing.join(", "))).hint(
+                    format!("look at it with `lab status --name {0}`; take it down with `lab down --name {0}`", record.name)
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -280,6 +285,10 @@ impl Up {
     }
 }
 
+fn is_alive(pid: u32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None).is_ok()
+}
+
 /// The supervisor looks for promtool beside Prometheus or on the path: make sure that it is found.
 fn search_path(prometheus: &tools::Prometheus) -> std::ffi::OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -288,8 +297,7 @@ fn search_path(prometheus: &tools::Prometheus) -> std::ffi::OsString {
 }
 
 /// The counter under both of its names.
-const REQUESTS: &str =
-    "sum by (container, code, method) ({__name__=~\"(kubevirt_)?rest_client_requests_total\",service=\"kubevirt-prometheus-metrics\"})";
+const REQUESTS: &str = "sum by (container, code, method) ({__name__=~\"(kubevirt_)?rest_client_requests_total\",service=\"kubevirt-prometheus-metrics\"})";
 
 fn requests_table(samples: &[Sample]) -> String {
     let rows = samples

@@ -134,8 +134,7 @@ impl Lab {
         let client = self.client();
         for path in manifests::for_release(&self.release.release) {
             let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
-            let objects =
-                wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+            let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
             for mut manifest in objects {
                 if manifest["kind"] == "Prometheus" {
                     manifest["spec"]["version"] = prometheus_version.into();
@@ -206,11 +205,7 @@ fn claim(port: u16, authority: &Arc<CertificateAuthority>, logs: &Arc<LogStore>)
     let mut last = None;
     for block in BLOCKS {
         let network = [127, block];
-        let mut server = ApiServer::builder()
-            .service_network(network)
-            .authority(authority.clone())
-            .pods(logs.clone())
-            .build()?;
+        let mut server = ApiServer::builder().service_network(network).authority(authority.clone()).pods(logs.clone()).build()?;
         match server.listen(SocketAddr::from(([127, block, 0, 1], port))) {
             Ok(_) => return Ok((server, network)),
             Err(error) => {

@@ -38,8 +38,7 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
         for informer in [&mut prometheuses, &mut monitors, &mut rules, &mut namespaces, &mut sets] {
             informer.sync();
         }
-        let input =
-            Input { namespaces: values(&namespaces), service_monitors: values(&monitors), rules: values(&rules) };
+        let input = Input { namespaces: values(&namespaces), service_monitors: values(&monitors), rules: values(&rules) };
         for prometheus in prometheuses.objects().filter(|prometheus| !object::is_deleting(prometheus)) {
             reconcile(&client, prometheus, &input, &mut told);
             let key = format!("{}/prometheus-{}", object::namespace(prometheus), object::name(prometheus));
@@ -90,8 +89,7 @@ fn resource(kind: &str) -> Option<Gr> {
 
 /// Creates or replaces an object, unless it was made from the same input.
 fn keep(client: &Client, mut wanted: Value) {
-    let hash: String =
-        Sha256::digest(wanted.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Sha256::digest(wanted.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     wanted["metadata"]["annotations"][INPUT_HASH] = hash.as_str().into();
     let Some(gr) = resource(object::kind(&wanted)) else { return };
     let present = client.find(gr, object::namespace(&wanted), object::name(&wanted)).ok().flatten();

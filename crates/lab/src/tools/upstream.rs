@@ -36,7 +36,9 @@ pub(crate) async fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<PathB
     let archive_name = format!("{name}.tar.gz");
     let expected = sums
         .lines()
-        .find_map(|line| line.split_once(char::is_whitespace).filter(|(_, file)| file.trim().trim_start_matches('*') == archive_name))
+        .find_map(|line| {
+            line.split_once(char::is_whitespace).filter(|(_, file)| file.trim().trim_start_matches('*') == archive_name)
+        })
         .map(|(sum, _)| sum.to_owned())
         .with_context(|| format!("the release has no checksum for {archive_name}"))?;
     let archive = get(&client, &format!("{base}/v{VERSION}/{archive_name}"), |done, total| {
