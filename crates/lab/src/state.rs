@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
 
+/// What a lab needs on disk to begin with, in bytes: two Prometheus write their first segments.
+const ROOM: u64 = 64 * 1024 * 1024;
+
 /// What a running lab tells about itself in `lab.json`. Secret: it holds the control token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,25 +142,49 @@ impl LabDir {
         })
     }
 
+    /// Whether the disk has room for a lab.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn check_room(&self) -> Result<()> {
+        let Ok(disk) = nix::sys::statvfs::statvfs(&self.path()) else { return Ok(()) };
+        let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
+        if free >= ROOM {
+            return Ok(());
+        }
+        let message = format!("{} kB are free under {}; a lab needs {} MB", free / 1024, self.root.display(), ROOM / 1024 / 1024);
+        bail!(Failure::new(Exit::EnvironmentMissing, message).hint("free some space or set LAB_STATE_DIR to another folder"))
+    }
+
     /// Takes the lock; none if a supervisor holds it.
     ///
     /// # Errors
     /// When the lock file cannot be made.
     pub fn lock(&self) -> Result<Option<LabLock>> {
         self.create()?;
-        let path = self.root.join(format!("{}.lock", self.name));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(LabLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        let path = self.lock_path();
+        loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            match file.try_lock() {
+                // Whoever removed the lab while we opened its lock left us a file that nobody else sees.
+                Ok(()) if is_at(&file, &path) => return Ok(Some(LabLock { _file: file })),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                }
+            }
         }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root.join(format!("{}.lock", self.name))
     }
 
     /// Whether a supervisor lives.
@@ -201,16 +228,24 @@ impl LabDir {
         let _ = std::fs::remove_file(self.record_path());
     }
 
-    /// Removes everything but the lock file of others.
+    /// Removes everything that a lab left, unless one runs.
     ///
     /// # Errors
     /// When the disk does not let us.
     pub fn remove(&self) -> Result<()> {
-        if self.path().exists() {
-            std::fs::remove_dir_all(self.path()).with_context(|| format!("cannot remove {}", self.path().display()))?;
-        }
-        let _ = std::fs::remove_file(self.root.join(format!("{}.lock", self.name)));
+        let Some(_lock) = self.lock()? else { return Ok(()) };
+        std::fs::remove_dir_all(self.path()).with_context(|| format!("cannot remove {}", self.path().display()))?;
+        let _ = std::fs::remove_file(self.lock_path());
         Ok(())
+    }
+}
+
+/// Whether an open file is the one that a path names.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
+        _ => false,
     }
 }
 

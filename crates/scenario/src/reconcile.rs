@@ -55,12 +55,19 @@ pub fn compare(metric: &str, pages: &[PodPage], ledger: &Snapshot) -> (Vec<Diffe
         }
     }
     let mut recorded: BTreeMap<Key, f64> = BTreeMap::new();
+    let mut refused: BTreeMap<&str, f64> = BTreeMap::new();
     let mut total = 0.0;
     for (key, count) in &ledger.totals {
         let Some(names) = present.get(key.client.as_str()) else { continue };
+        total += *count as f64;
+        // A connection that was refused is a request that never left: the client counts it under the request's labels, which
+        // the proxy cannot know. It explains one `<error>` of that pod, whichever.
+        if key.verb == "dial" {
+            *refused.entry(&key.client).or_default() += *count as f64;
+            continue;
+        }
         let resource = if key.resource.is_empty() { "none" } else { key.resource.as_str() };
         let verb = if key.resource.is_empty() { "none".to_owned() } else { key.verb.to_uppercase() };
-        // A refused connection is the client's request that never left; the proxy cannot know which one it was.
         let labels = names
             .iter()
             .map(|name| {
@@ -74,15 +81,26 @@ pub fn compare(metric: &str, pages: &[PodPage], ledger: &Snapshot) -> (Vec<Diffe
             })
             .collect();
         *recorded.entry((key.client.clone(), labels)).or_default() += *count as f64;
-        total += *count as f64;
     }
     let mut differences = Vec::new();
     let keys: std::collections::BTreeSet<&Key> = counters.keys().chain(recorded.keys()).collect();
     for key in keys {
         let (counter, ledger) = (counters.get(key).copied().unwrap_or_default(), recorded.get(key).copied().unwrap_or_default());
+        let mut ledger = ledger;
+        let is_error = key.1.iter().any(|(name, value)| name == "code" && value == "<error>");
+        if let Some(left) = refused.get_mut(key.0.as_str()).filter(|_| is_error && counter > ledger) {
+            let explained = left.min(counter - ledger);
+            *left -= explained;
+            ledger += explained;
+        }
         if counter != ledger {
             differences.push(Difference { pod: key.0.clone(), labels: key.1.clone(), ledger, counter });
         }
+    }
+    // Refusals that no counter shows.
+    for (pod, left) in refused.into_iter().filter(|(_, left)| *left > 0.0) {
+        let labels = vec![("code".to_owned(), "<error>".to_owned()), ("connection".to_owned(), "refused".to_owned())];
+        differences.push(Difference { pod: pod.to_owned(), labels, ledger: left, counter: 0.0 });
     }
     (differences, without, total)
 }
@@ -139,6 +157,15 @@ mod tests {
                 "a code=<error> method=GET resource=pods verb=LIST: counter 1, ledger 0"
             ]
         );
+    }
+
+    #[test]
+    fn a_refused_connection_explains_one_error_and_no_more() {
+        let pages = [page("a", "m{code=\"<error>\",method=\"GET\",host=\"h\",resource=\"none\",verb=\"none\"} 2\n")];
+        let dials = |count| ledger(&[("a", "CONNECT", "dial", "", "<error>", count)]);
+        assert!(compare("m", &pages, &dials(2)).0.is_empty());
+        assert_eq!(compare("m", &pages, &dials(1)).0[0].ledger, 1.0);
+        assert_eq!(compare("m", &pages, &dials(3)).0[0].labels[1].1, "refused");
     }
 
     #[test]

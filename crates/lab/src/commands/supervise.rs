@@ -13,7 +13,7 @@ use crate::control;
 use crate::embedded::{Lab, Options};
 use crate::exit::{Exit, Failure};
 use crate::state::{LabRecord, write_secret};
-use crate::tools;
+use crate::tools::{Prometheus, Source};
 
 #[derive(Args)]
 pub(super) struct Supervise {
@@ -25,6 +25,9 @@ pub(super) struct Supervise {
     /// The Prometheus program.
     #[arg(long)]
     prometheus: PathBuf,
+    /// Its version.
+    #[arg(long)]
+    prometheus_version: String,
     /// The API server's port.
     #[arg(long)]
     api_port: u16,
@@ -38,7 +41,13 @@ impl Supervise {
         };
         dir.remove_record();
         cluster::kill_leftovers(&dir.pids());
-        let prometheus = tools::find(&tools::Search { given: Some(self.prometheus.clone()), offline: true }, &|_| {}).await?;
+        // `up` has checked it; checking again would start two programs before the API is ready.
+        let prometheus = Prometheus {
+            promtool: self.prometheus.with_file_name("promtool"),
+            prometheus: self.prometheus.clone(),
+            version: self.prometheus_version.clone(),
+            source: Source::Given,
+        };
         let options = Options {
             name: dir.name().to_owned(),
             release: self.kubevirt.clone(),

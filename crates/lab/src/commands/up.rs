@@ -116,24 +116,23 @@ impl Up {
 
         stages.doing("starting the lab");
         dir.create()?;
+        if let Err(error) = dir.check_room() {
+            let _ = dir.remove();
+            return Err(error);
+        }
         let mut supervisor = self.spawn(&dir, &release.release, &prometheus)?;
         let pid = supervisor.id();
         tokio::select! {
             result = self.follow(&dir, Some(&mut supervisor), &stages) => {
-                if result.is_err() && !dir.is_running() {
-                    let _ = dir.remove();
+                // A lab that is up in part stays, to be looked at; one that never answered goes.
+                if result.is_err() && dir.record().is_none_or(|record| Some(record.pid) != pid) {
+                    end(&dir, &mut supervisor, pid).await?;
                 }
                 result
             }
             _ = tokio::signal::ctrl_c() => {
                 stages.doing("interrupted: taking the lab down");
-                if let Some(pid) = pid {
-                    let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-                }
-                let _ = supervisor.wait().await;
-                cluster::kill_leftovers(&dir.pids());
-                dir.remove()?;
+                end(&dir, &mut supervisor, pid).await?;
                 eprintln!("interrupted; nothing is left running");
                 Ok(Exit::Interrupted)
             }
@@ -165,8 +164,8 @@ impl Up {
             .args(["supervise", "--name", dir.name(), "--kubevirt", release])
             .arg("--prometheus")
             .arg(&prometheus.prometheus)
+            .args(["--prometheus-version", &prometheus.version])
             .args(["--api-port", &self.api_port.to_string()])
-            .env("PATH", search_path(prometheus))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -246,7 +245,14 @@ impl Up {
                 return Ok((overview, samples));
             }
             if Instant::now() > deadline {
-                // Targets that are down are a result too: the lab is up, and what is wrong can be looked at.
+                // Targets that are down are a result: the lab is up, and what is wrong can be looked at. None at all is not.
+                if overview.targets.is_empty() {
+                    let message = format!("Prometheus has no KubeVirt target after {} s", self.timeout);
+                    bail!(Failure::new(Exit::LabFailed, message).hint(format!(
+                        "see `lab logs --name {0} prometheus-k8s-0`; take it down with `lab down --name {0}`",
+                        record.name
+                    )));
+                }
                 return Ok((overview, samples));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -285,15 +291,19 @@ impl Up {
     }
 }
 
-fn is_alive(pid: u32) -> bool {
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None).is_ok()
+/// Ends a supervisor of ours and removes what it left.
+async fn end(dir: &LabDir, supervisor: &mut Child, pid: Option<u32>) -> Result<()> {
+    if let Some(pid) = pid {
+        let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    }
+    let _ = supervisor.wait().await;
+    cluster::kill_leftovers(&dir.pids());
+    dir.remove()
 }
 
-/// The supervisor looks for promtool beside Prometheus or on the path: make sure that it is found.
-fn search_path(prometheus: &tools::Prometheus) -> std::ffi::OsString {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folder = prometheus.promtool.parent().map(PathBuf::from);
-    std::env::join_paths(folder.into_iter().chain(std::env::split_paths(&path))).unwrap_or(path)
+fn is_alive(pid: u32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), None).is_ok()
 }
 
 /// The counter under both of its names.
