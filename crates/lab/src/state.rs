@@ -146,6 +146,7 @@ impl LabDir {
     ///
     /// # Errors
     /// When it has not.
+    #[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "the types are narrower on macOS"))]
     pub fn check_room(&self) -> Result<()> {
         let Ok(disk) = nix::sys::statvfs::statvfs(&self.path()) else { return Ok(()) };
         let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
