@@ -3,7 +3,7 @@
 //! Promises: every write is atomic and has its own revision; nothing here waits, reads a clock or opens a file. Randomness
 //! (uids, generated names) comes from a seeded generator, so a server built with a seed is deterministic.
 
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -83,11 +83,12 @@ impl Core {
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().expect("no panic while held")
+        // A panic is answered with 500 and changes nothing: objects are stored last, and whole.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().expect("no panic while held")
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next random number (splitmix64).
@@ -169,6 +170,15 @@ impl Core {
 
     /// Answers an authorised request. Streams that need sockets (logs, exec) are the shell's.
     pub(crate) fn answer(self: &Arc<Self>, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
+        // Nothing that a client sends may bring the server down: what was not foreseen is logged and answered with 500.
+        let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.dispatch(now, call)));
+        answered.unwrap_or_else(|_| {
+            tracing::error!(method = %call.method, path = call.info.path, "a request made the server panic");
+            Err(Status::new(500, "Internal error occurred: the request could not be handled"))
+        })
+    }
+
+    fn dispatch(self: &Arc<Self>, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
         let info = call.info;
         if !info.is_resource {
             return crate::discovery::answer(&self.read().registry, call);

@@ -288,3 +288,84 @@ fn kubeconfig(name: &str, url: &str, authority: &str, token: &str) -> String {
     });
     wire::yaml::to_string(&config).unwrap_or_else(|_| config.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends a body as an administrator; the code and the body that come back.
+    async fn send(server: &ApiServer, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {}", server.admin_token()))
+            .header("content-type", "application/json")
+            .body(wire::full(body.to_owned()))
+            .unwrap();
+        let response = server.handle(request).await.unwrap();
+        let code = response.status().as_u16();
+        let bytes = wire::collect(response.into_body(), 1 << 24).await.unwrap();
+        (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    #[tokio::test]
+    async fn no_body_brings_the_server_down() {
+        let server = ApiServer::builder().seed(1).build().unwrap();
+        let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+        for (path, body) in [
+            ("/api/v1/namespaces/default/pods", "\"text\"".to_owned()),
+            ("/api/v1/namespaces/default/pods", "{\"spec\": \"text\"}".to_owned()),
+            ("/api/v1/namespaces/default/pods", "{\"metadata\": {\"name\": \"a\", \"labels\": 5}}".to_owned()),
+            ("/api/v1/namespaces/default/pods", "{\"metadata\": {\"name\": \"a\"}, \"spec\": {\"containers\": [5]}}".to_owned()),
+            (
+                "/api/v1/namespaces/default/services",
+                "{\"metadata\": {\"name\": \"a\"}, \"spec\": {\"ports\": [\"x\"]}}".to_owned(),
+            ),
+            (
+                "/apis/apps/v1/namespaces/default/deployments",
+                "{\"metadata\": {\"name\": \"a\"}, \"spec\": {\"template\": \"x\"}}".to_owned(),
+            ),
+            ("/api/v1/namespaces", "{\"metadata\": {\"name\": \"a\", \"labels\": \"x\"}}".to_owned()),
+            (
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                "{\"metadata\": {\"name\": \"a.b\"}, \"spec\": {\"names\": []}}".to_owned(),
+            ),
+            ("/api/v1/namespaces/default/configmaps", deep),
+            ("/api/v1/namespaces/default/configmaps", "{\"metadata\"".to_owned()),
+        ] {
+            let (code, answer) = send(&server, "POST", path, &body).await;
+            assert!((400..=500).contains(&code), "{path}: {code} {answer}");
+            assert_eq!(answer["kind"], "Status", "{path}: {answer}");
+        }
+        let (code, _) = send(&server, "GET", "/api/v1/namespaces/default/pods", "").await;
+        assert_eq!(code, 200);
+    }
+
+    #[tokio::test]
+    async fn a_pod_with_grace_goes_when_its_node_says_so() {
+        let server = ApiServer::builder().seed(1).build().unwrap();
+        let pod = r#"{"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i:1"}]}}"#;
+        let path = "/api/v1/namespaces/default/pods";
+        assert_eq!(send(&server, "POST", path, pod).await.0, 201);
+        let (code, deleted) = send(&server, "DELETE", &format!("{path}/p"), "").await;
+        assert_eq!((code, deleted["metadata"]["deletionGracePeriodSeconds"].as_i64()), (200, Some(30)));
+        let now = r#"{"gracePeriodSeconds": 0}"#;
+        assert_eq!(send(&server, "DELETE", &format!("{path}/p"), now).await.0, 200);
+        assert_eq!(send(&server, "GET", &format!("{path}/p"), "").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn an_update_from_an_old_version_is_refused_and_one_without_changes_is_none() {
+        let server = ApiServer::builder().seed(1).build().unwrap();
+        let path = "/api/v1/namespaces/default/configmaps";
+        let (_, first) = send(&server, "POST", path, r#"{"metadata": {"name": "a"}, "data": {"x": "1"}}"#).await;
+        let mut second = first.clone();
+        second["data"]["x"] = "2".into();
+        let (code, updated) = send(&server, "PUT", &format!("{path}/a"), &second.to_string()).await;
+        assert_eq!(code, 200);
+        let (code, conflict) = send(&server, "PUT", &format!("{path}/a"), &first.to_string()).await;
+        assert_eq!((code, conflict["reason"].as_str()), (409, Some("Conflict")));
+        let (_, same) = send(&server, "PUT", &format!("{path}/a"), &updated.to_string()).await;
+        assert_eq!(same["metadata"]["resourceVersion"], updated["metadata"]["resourceVersion"]);
+    }
+}

@@ -29,6 +29,15 @@ pub(crate) fn check(resource: &Resource, object: &Value) -> Result<(), Status> {
         ("", "Pod") => pod_spec(&mut causes, spec, "spec"),
         ("", "Service") if spec["clusterIP"] != "None" && spec["type"] != "ExternalName" => {
             required(&mut causes, &spec["ports"], "spec.ports", "");
+            for (index, port) in spec["ports"].as_array().into_iter().flatten().enumerate() {
+                if !port["port"].as_i64().is_some_and(|number| (1..=65535).contains(&number)) {
+                    causes.push((
+                        format!("spec.ports[{index}].port"),
+                        "FieldValueInvalid",
+                        format!("Invalid value: {}: must be between 1 and 65535, inclusive", port["port"].as_i64().unwrap_or(0)),
+                    ));
+                }
+            }
         }
         ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => {
             required(&mut causes, &spec["selector"], "spec.selector", "");

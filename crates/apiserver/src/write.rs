@@ -105,7 +105,23 @@ fn check_type(resource: &Resource, body: &mut Value) -> Result<(), Status> {
             }
         }
     }
-    if !body["metadata"].is_object() {
+    for field in ["metadata", "spec", "status"] {
+        match body.get(field) {
+            None | Some(Value::Object(_)) => {}
+            Some(Value::Null) => {
+                if let Some(fields) = body.as_object_mut() {
+                    fields.remove(field);
+                }
+            }
+            Some(_) => {
+                return Err(Status::bad_request(format!(
+                    "{} in version \"{}\" cannot be handled as a {}: json: cannot unmarshal into field {field}: it must be an object",
+                    resource.kind, resource.version, resource.kind
+                )));
+            }
+        }
+    }
+    if body.get("metadata").is_none() {
         body["metadata"] = json!({});
     }
     Ok(())
