@@ -10,8 +10,8 @@ use clap::Args;
 #[derive(Args)]
 pub(crate) struct Bench {
     /// How often each is measured; the median counts.
-    #[arg(long, default_value_t = 5)]
-    times: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    times: u16,
 }
 
 /// One life of a lab, in seconds and MB.

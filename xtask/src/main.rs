@@ -34,7 +34,7 @@ enum Task {
     /// Show what the fault proxy decided.
     #[command(disable_help_flag = true)]
     Ledger(External),
-    /// Check what the compiler does not: file sizes, stray paths, generated files.
+    /// Check what the compiler does not: files that grow too long, modules that do not say what they are for.
     Tidy,
     /// Write generated files: the JSON schema of scenarios.
     Codegen,

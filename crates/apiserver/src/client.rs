@@ -188,6 +188,18 @@ impl Client {
         self.send(http::Method::DELETE, &path, "application/json", &options).map(|_| ())
     }
 
+    /// Deletes just this object at once, and no later one of the same name.
+    ///
+    /// # Errors
+    /// As the API answers; 409 where another object has the name.
+    pub fn delete_exactly(&self, gr: Gr, namespace: &str, name: &str, uid: &str) -> Result<(), Status> {
+        let path = self.path(gr, namespace, name, "")?;
+        let options = serde_json::json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0, "preconditions": {"uid": uid},
+        });
+        self.send(http::Method::DELETE, &path, "application/json", &options).map(|_| ())
+    }
+
     /// Watches a resource in all namespaces: first what there is, then every change.
     ///
     /// # Errors

@@ -253,6 +253,15 @@ impl ServiceAddresses {
         if spec["type"] == "ExternalName" {
             return Ok(());
         }
+        if let Some(given) = spec["clusterIP"].as_str().filter(|given| !given.is_empty() && *given != "None") {
+            let octets = given.parse::<Ipv4Addr>().map(|address| address.octets());
+            if !octets.is_ok_and(|[a, b, c, _]| [a, b] == self.base && (200..=254).contains(&c)) {
+                let [a, b] = self.base;
+                return Err(format!(
+                    "spec.clusterIPs: Invalid value: [\"{given}\"]: the provided IP is not in the valid range {a}.{b}.200.0 to {a}.{b}.254.255"
+                ));
+            }
+        }
         if spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
             let address = self.allocate(taken).ok_or("no ClusterIP is left in the range")?;
             spec["clusterIP"] = address.to_string().into();

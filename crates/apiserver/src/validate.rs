@@ -98,10 +98,30 @@ pub(crate) fn check(resource: &Resource, object: &Value) -> Result<(), Status> {
     Err(Status::invalid(&resource.group, &resource.kind, kubeapi::object::name(object), &causes))
 }
 
+/// An RFC 1123 label.
+fn is_label(name: &str) -> bool {
+    name.len() <= 63
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && name.chars().all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-')
+}
+
 fn pod_spec(causes: &mut Causes, spec: &Value, at: &str) {
     required(causes, &spec["containers"], &format!("{at}.containers"), "");
     for (index, container) in spec["containers"].as_array().into_iter().flatten().enumerate() {
         required(causes, &container["name"], &format!("{at}.containers[{index}].name"), "");
+        if let Some(name) = container["name"].as_str().filter(|name| !name.is_empty() && !is_label(name)) {
+            let message = format!(
+                "Invalid value: \"{name}\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'"
+            );
+            causes.push((format!("{at}.containers[{index}].name"), "FieldValueInvalid", message));
+        } else if !container["name"].is_string() && !container["name"].is_null() {
+            causes.push((
+                format!("{at}.containers[{index}].name"),
+                "FieldValueTypeInvalid",
+                "Invalid value: must be a string".to_owned(),
+            ));
+        }
         required(causes, &container["image"], &format!("{at}.containers[{index}].image"), "");
     }
 }

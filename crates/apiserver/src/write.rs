@@ -13,6 +13,9 @@ use crate::resource::{Resource, StorageKey};
 /// A pod's grace period when neither it nor the caller names one.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
+/// The longest grace period that is taken, a year.
+const MAX_GRACE_SECONDS: i64 = 365 * 24 * 3600;
+
 /// Reads a JSON or YAML body.
 pub(crate) fn decode(call: &Call<'_>) -> Result<Value, Status> {
     if call.body.is_empty() {
@@ -226,7 +229,7 @@ impl Core {
             let State { store, addresses, .. } = state;
             let taken =
                 |address: &str| store.list(&storage, "", None).any(|stored| stored.value()["spec"]["clusterIP"] == address);
-            addresses.assign(&mut body["spec"], taken).map_err(|message| Status::new(500, message))?;
+            addresses.assign(&mut body["spec"], taken).map_err(|message| Status::new(422, message))?;
             if body["status"].is_null() {
                 body["status"] = json!({"loadBalancer": {}});
             }
@@ -558,6 +561,8 @@ impl Core {
         } else {
             0
         };
+        let pod_grace = pod_grace.clamp(0, MAX_GRACE_SECONDS);
+        let shorter = old["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| pod_grace < seconds && is_pod);
         if pod_grace == 0 && is_pod {
             old["metadata"]["deletionGracePeriodSeconds"] = 0.into();
         }
@@ -568,7 +573,6 @@ impl Core {
         }
         let storage = resource.storage();
         let present = state.store.get(&storage, object::namespace(&old), object::name(&old));
-        let shorter = old["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|seconds| pod_grace < seconds && is_pod);
         if object::is_deleting(&old)
             && !shorter
             && let Some(present) = present
@@ -638,7 +642,9 @@ impl Core {
     /// The scale subresource: read, replaced or patched as an `autoscaling/v1` Scale.
     pub(crate) fn scale(&self, now: Timestamp, call: &Call<'_>, resource: &Resource, namespace: &str) -> Result<Reply, Status> {
         let name = &call.info.name;
-        let old = self.get(resource, namespace, name)?.value();
+        let mut state = self.write();
+        let stored = state.store.get(&resource.storage(), namespace, name);
+        let old = stored.ok_or_else(|| Status::not_found(&resource.group, &resource.plural, name))?.value();
         let mut scale = scale_of(&old);
         match *call.method {
             http::Method::GET => return Ok(Reply::Value(200, scale)),
@@ -651,7 +657,6 @@ impl Core {
         let mut new = old.clone();
         new["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or(0).into();
         new["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
-        let mut state = self.write();
         let dry_run = is_dry_run(&call.info.query);
         match self.replace(&mut state, now, resource, &old, new, "", dry_run)? {
             Reply::Stored(_, stored) => Ok(Reply::Value(200, scale_of(&stored.value()))),

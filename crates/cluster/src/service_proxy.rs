@@ -86,7 +86,9 @@ pub(crate) async fn run(client: Client, except: (&'static str, &'static str), st
 
 /// The addresses of a Service with the ready endpoints behind each.
 fn targets(service: &Value, slices: &[&Value]) -> Vec<(SocketAddr, Vec<SocketAddr>)> {
-    let Some(address) = service["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok()) else { return Vec::new() };
+    let address = service["spec"]["clusterIP"].as_str().and_then(|text| text.parse::<std::net::IpAddr>().ok());
+    // A lab listens on loopback and nowhere else, whatever an object says.
+    let Some(address) = address.filter(std::net::IpAddr::is_loopback) else { return Vec::new() };
     let of_service = |slice: &&&Value| object::label(slice, "kubernetes.io/service-name") == Some(object::name(service));
     let mut targets = Vec::new();
     for port in service["spec"]["ports"].as_array().into_iter().flatten() {
@@ -122,7 +124,10 @@ async fn accept(socket: tokio::net::TcpListener, backends: watch::Receiver<Backe
             () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
-        let Ok((mut client, _)) = accepted else { continue };
+        let Ok((mut client, _)) = accepted else {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            continue;
+        };
         let choice = {
             let backends = backends.borrow();
             // Without endpoints the connection is closed, which a client sees as it would a reset by kube-proxy.

@@ -109,12 +109,11 @@ impl Client {
         content_type: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, GoError> {
+        let mut counting = Counting { client: self, method, target, code: "<error>".to_owned() };
         let result = self.transport(method, target, content_type, body).await;
-        let code = match &result {
-            Ok(response) => response.status().as_str().to_owned(),
-            Err(_) => "<error>".to_owned(),
-        };
-        self.count(method, target, &code);
+        if let Ok(response) = &result {
+            response.status().as_str().clone_into(&mut counting.code);
+        }
         result
     }
 
@@ -228,11 +227,7 @@ impl Client {
             None => work.await,
             Some(deadline) => match tokio::time::timeout(deadline, work).await {
                 Ok(result) => result,
-                Err(_) => {
-                    // The round trip that was under way ends with an error too, and is counted by the hook.
-                    self.count(&method, target, "<error>");
-                    Err(GoError::Deadline)
-                }
+                Err(_) => Err(GoError::Deadline),
             },
         };
         if self.config.counted {
@@ -272,6 +267,20 @@ impl Client {
 
     pub(crate) async fn get(&self, target: &str) -> Result<Value, Failure> {
         self.request(Method::GET, target, "", None, None).await.map(|(_, value)| value)
+    }
+}
+
+/// Counts a round trip when it is over, also when it was given up half-way: then it is an error.
+struct Counting<'a> {
+    client: &'a Client,
+    method: &'a Method,
+    target: &'a str,
+    code: String,
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.client.count(self.method, self.target, &self.code);
     }
 }
 

@@ -160,7 +160,13 @@ impl Control {
     /// # Errors
     /// When the lab does not answer.
     pub async fn clear_faults(&self, name: Option<&str>) -> Result<u64> {
-        let path = name.map_or_else(|| "/faults".to_owned(), |name| format!("/faults?name={name}"));
+        let path = match name {
+            None => "/faults".to_owned(),
+            Some(name) => {
+                let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                format!("/faults?name={encoded}")
+            }
+        };
         let answer: Value = self.send(reqwest::Method::DELETE, &path, None).await?;
         Ok(answer["cleared"].as_u64().unwrap_or_default())
     }

@@ -81,14 +81,14 @@ impl StateRoot {
         Ok(LabDir { name: name.to_owned(), root })
     }
 
-    /// The names of labs that left anything here.
+    /// The names of labs that left anything here. A folder without a lock beside it is somebody else's.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(&self.0)
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| entry.path().is_dir())
-            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".lock").map(str::to_owned))
+            .filter(|name| self.lab(name).is_ok())
             .collect();
         names.sort();
         names
@@ -97,7 +97,19 @@ impl StateRoot {
 
 /// Held while a supervisor lives.
 pub struct LabLock {
-    _file: File,
+    file: File,
+}
+
+impl LabLock {
+    /// Notes whose it is, so that a supervisor that does not answer can be ended.
+    ///
+    /// # Errors
+    /// When the disk does not let us.
+    pub fn sign(&mut self) -> Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all(std::process::id().to_string().as_bytes())?;
+        Ok(())
+    }
 }
 
 impl LabDir {
@@ -133,9 +145,18 @@ impl LabDir {
     /// Makes the folder, for the owner alone.
     ///
     /// # Errors
-    /// When the disk does not let us.
+    /// When the disk does not let us, or something else is there.
     pub fn create(&self) -> Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path()).map_err(|error| {
+        if self.path().exists() && !self.lock_path().exists() {
+            let message = format!("{} is there and is no lab", self.path().display());
+            bail!(Failure::new(Exit::Usage, message).hint("give another --name, or set LAB_STATE_DIR to a folder of its own"));
+        }
+        let touched = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.root)
+            .and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(self.lock_path()).map(|_| ()));
+        touched.and_then(|()| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.path())).map_err(|error| {
             Failure::new(Exit::EnvironmentMissing, format!("cannot write to {}: {error}", self.root.display()))
                 .hint("free some space or set LAB_STATE_DIR to another folder")
                 .into()
@@ -174,7 +195,7 @@ impl LabDir {
                 .with_context(|| format!("cannot open {}", path.display()))?;
             match file.try_lock() {
                 // Whoever removed the lab while we opened its lock left us a file that nobody else sees.
-                Ok(()) if is_at(&file, &path) => return Ok(Some(LabLock { _file: file })),
+                Ok(()) if is_at(&file, &path) => return Ok(Some(LabLock { file })),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => {
@@ -190,7 +211,17 @@ impl LabDir {
 
     /// Whether a supervisor lives.
     pub fn is_running(&self) -> bool {
-        self.path().exists() && matches!(self.lock(), Ok(None))
+        self.exists() && matches!(self.lock(), Ok(None))
+    }
+
+    /// Whether there is anything of a lab of that name.
+    pub fn exists(&self) -> bool {
+        self.lock_path().exists()
+    }
+
+    /// The process that signed the lock.
+    pub fn holder(&self) -> Option<i32> {
+        std::fs::read_to_string(self.lock_path()).ok()?.trim().parse().ok()
     }
 
     /// What a running lab says about itself, if it got that far.
@@ -234,7 +265,12 @@ impl LabDir {
     /// # Errors
     /// When the disk does not let us.
     pub fn remove(&self) -> Result<()> {
+        if !self.exists() {
+            return Ok(());
+        }
         let Some(_lock) = self.lock()? else { return Ok(()) };
+        // Only now, with the lock in hand, are recorded processes certainly nobody's.
+        cluster::kill_leftovers(&self.pids());
         std::fs::remove_dir_all(self.path()).with_context(|| format!("cannot remove {}", self.path().display()))?;
         let _ = std::fs::remove_file(self.lock_path());
         Ok(())
@@ -282,7 +318,18 @@ mod tests {
         drop(lock);
         assert!(!lab.is_running());
         lab.remove().unwrap();
-        assert!(!lab.path().exists());
+        assert!(!lab.path().exists() && !lab.exists());
+    }
+
+    #[test]
+    fn folders_of_others_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mine")).unwrap();
+        let root = StateRoot::at(folder.path());
+        assert!(root.names().is_empty());
+        let lab = root.lab("mine").unwrap();
+        lab.remove().unwrap();
+        assert!(folder.path().join("mine").exists() && lab.create().is_err() && !lab.is_running());
     }
 
     #[test]

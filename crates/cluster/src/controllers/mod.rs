@@ -30,6 +30,9 @@ pub(crate) const REPLICA_SETS: Gr = Gr::of("apps", "replicasets");
 pub(crate) const STATEFUL_SETS: Gr = Gr::of("apps", "statefulsets");
 pub(crate) const DAEMON_SETS: Gr = Gr::of("apps", "daemonsets");
 
+/// How long to wait when nothing that is wanted can be done.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A change that a controller wants.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Action {
@@ -138,20 +141,30 @@ pub(crate) async fn run(client: Client) {
         daemon_set::reconcile(&view, &mut actions);
         scheduler::reconcile(&view, &mut actions);
         endpoints::reconcile(&view, &mut actions);
-        let acted = !actions.is_empty();
+        let wanted = !actions.is_empty();
+        let (mut acted, mut succeeded) = (false, true);
         for action in actions {
-            perform(&client, action);
+            // An event tells of the action before it, and only if that was done.
+            if matches!(action, Action::Event { .. }) && !succeeded {
+                continue;
+            }
+            succeeded = perform(&client, action);
+            acted |= succeeded;
         }
         if acted {
             // What was done is seen before anything more is decided, so nothing is made twice.
             tokio::task::yield_now().await;
+        } else if wanted {
+            // Nothing could be done: somebody else has to change something first, or time has to pass.
+            tokio::select! { () = view.changed() => {}, () = tokio::time::sleep(RETRY) => {} }
         } else {
             view.changed().await;
         }
     }
 }
 
-fn perform(client: &Client, action: Action) {
+/// Does it; whether it was done.
+fn perform(client: &Client, action: Action) -> bool {
     let result = match &action {
         Action::Create(gr, object) => client.create(*gr, object).map(|_| ()),
         Action::Update(gr, object) => client.update(*gr, object).map(|_| ()),
@@ -165,10 +178,11 @@ fn perform(client: &Client, action: Action) {
             Ok(())
         }
     };
-    if let Err(status) = result {
+    if let Err(status) = &result {
         // A conflict or a vanished object: the next look decides anew.
         tracing::debug!(%status, ?action, "a controller's action failed");
     }
+    result.is_ok()
 }
 
 /// Whether a pod counts as ready.

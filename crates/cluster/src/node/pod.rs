@@ -46,7 +46,7 @@ impl PodStatus {
             "Pending"
         };
         let old = self.shared.client.find(PODS, object::namespace(&self.pod), object::name(&self.pod));
-        let Ok(Some(mut pod)) = old else { return };
+        let Ok(Some(pod)) = old else { return };
         if object::uid(&pod) != object::uid(&self.pod) {
             return;
         }
@@ -93,11 +93,9 @@ impl PodStatus {
         if pod["status"] == status {
             return;
         }
-        pod["status"] = status;
-        if let Some(metadata) = pod["metadata"].as_object_mut() {
-            metadata.remove("resourceVersion");
-        }
-        if let Err(error) = self.shared.client.update_status(PODS, &pod) {
+        let (namespace, name) = (object::namespace(&self.pod), object::name(&self.pod));
+        // The status and nothing else: labels and finalizers are others' business.
+        if let Err(error) = self.shared.client.merge(PODS, namespace, name, "status", &json!({"status": status})) {
             tracing::debug!(%error, pod = object::name(&self.pod), "cannot publish a pod's status");
         }
     }
@@ -121,7 +119,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
     });
     status.publish(&status.containers.lock().expect("no panic while held"));
     let work = async {
-        let volumes = Volumes::prepare(&shared, &pod, address).await;
+        let volumes = tokio::select! {
+            volumes = Volumes::prepare(&shared, &pod, address) => volumes,
+            () = stop.cancelled() => return,
+        };
         for spec in pod["spec"]["initContainers"].as_array().into_iter().flatten() {
             container::run_init(&shared, &pod, &Arc::new(spec.clone()), address, &volumes, &stop).await;
         }
@@ -161,7 +162,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
     }
     if deleted {
         let (namespace, name) = (object::namespace(&pod), object::name(&pod));
-        let _ = shared.client.delete(PODS, namespace, name, Some(0));
+        let _ = shared.client.delete_exactly(PODS, namespace, name, object::uid(&pod));
     }
     shared.addresses.give_back(address);
     let _ = tokio::fs::remove_dir_all(Volumes::folder(&shared, &pod)).await;

@@ -154,7 +154,7 @@ impl Volumes {
             if !is_safe(name) {
                 continue;
             }
-            let folder = root.join(name);
+            let folder = root.join("volumes").join(name);
             let mut told = String::new();
             loop {
                 let files = gather(shared, namespace, volume);

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Which;
 use crate::control::Control;
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::state::{LabDir, StateRoot};
 
 /// How long the supervisor has to stop by itself.
@@ -44,27 +44,27 @@ impl Down {
 /// Stops a lab and removes what it left; whether it ran.
 async fn stop(dir: &LabDir) -> Result<bool> {
     let ran = dir.is_running();
-    if ran {
-        let record = dir.record();
-        if let Some(record) = &record {
-            // A supervisor that does not answer is ended by force below.
-            let _ = Control::of(record)?.stop().await;
+    let mut asked = false;
+    let deadline = Instant::now() + PATIENCE;
+    while dir.is_running() && Instant::now() < deadline {
+        // A lab that is coming up has no record yet; it is asked as soon as it can be.
+        if let Some(record) = dir.record().filter(|_| !asked) {
+            asked = Control::of(&record)?.stop().await.is_ok();
         }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if dir.is_running()
+        && let Some(pid) = dir.holder()
+    {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         let deadline = Instant::now() + PATIENCE;
         while dir.is_running() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if dir.is_running()
-            && let Some(record) = record
-        {
-            let _ = kill(Pid::from_raw(record.pid.cast_signed()), Signal::SIGKILL);
-            let deadline = Instant::now() + PATIENCE;
-            while dir.is_running() && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
     }
-    cluster::kill_leftovers(&dir.pids());
+    if dir.is_running() {
+        bail!(Failure::new(Exit::LabFailed, format!("lab {:?} does not stop", dir.name())));
+    }
     dir.remove()?;
     Ok(ran)
 }

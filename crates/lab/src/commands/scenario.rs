@@ -139,7 +139,10 @@ impl Run {
                     continue;
                 }
                 for _ in 0..self.times {
-                    let report = scenarios::run(loaded, release, &prometheus).await?;
+                    let report = tokio::select! {
+                        report = scenarios::run(loaded, release, &prometheus) => report?,
+                        _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+                    };
                     if self.output == Output::Text {
                         say_text!(report.to_string());
                     }
@@ -156,6 +159,9 @@ impl Run {
                     reports.push(report);
                 }
             }
+        }
+        if reports.is_empty() {
+            bail!(Failure::new(Exit::Usage, "nothing was run").hint("no scenario names that release"));
         }
         self.output.json(&reports);
         Ok(exit)

@@ -36,9 +36,10 @@ pub(super) struct Supervise {
 impl Supervise {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
-        let Some(_lock) = dir.lock()? else {
+        let Some(mut lock) = dir.lock()? else {
             bail!(Failure::new(Exit::LabFailed, format!("lab {:?} is already running", dir.name())));
         };
+        lock.sign()?;
         dir.remove_record();
         cluster::kill_leftovers(&dir.pids());
         // `up` has checked it; checking again would start two programs before the API is ready.
@@ -80,9 +81,8 @@ impl Supervise {
         }
         dir.remove_record();
         stop.cancel();
-        if let Some(lab) = Arc::into_inner(lab) {
-            lab.stop().await;
-        }
+        lab.stop().await;
+        drop(lock);
         Ok(Exit::Success)
     }
 }

@@ -297,8 +297,9 @@ async fn end(dir: &LabDir, supervisor: &mut Child, pid: Option<u32>) -> Result<(
         let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
     }
-    let _ = supervisor.wait().await;
-    cluster::kill_leftovers(&dir.pids());
+    if tokio::time::timeout(Duration::from_secs(5), supervisor.wait()).await.is_err() {
+        supervisor.kill().await?;
+    }
     dir.remove()
 }
 

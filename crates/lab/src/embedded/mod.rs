@@ -1,7 +1,7 @@
 //! The embedded lab: API server, fault proxy, node agent, operator and simulated KubeVirt in one process, Prometheus beside it.
 //!
-//! Every lab owns a block 127.N.0.0/16. N is the first for which the API server's address is free: the listening socket is the
-//! claim, so it ends with the process.
+//! Every lab owns a block 127.N.0.0/16. N is the first for which a certain port of 127.N.0.1 is free: the listening socket is
+//! the claim, so it ends with the process, whatever other ports the lab uses.
 
 mod images;
 mod operator;
@@ -31,6 +31,9 @@ const NODE: &str = "lab";
 /// Blocks of addresses that are tried.
 const BLOCKS: std::ops::Range<u8> = 20..250;
 
+/// Listening on this port of 127.N.0.1 claims the block.
+const CLAIM_PORT: u16 = 6442;
+
 /// The most of a log that is read at once.
 const MAX_LOG: usize = 64 * 1024 * 1024;
 
@@ -59,6 +62,8 @@ pub struct Lab {
     network: [u8; 2],
     logs: Arc<LogStore>,
     stop: CancellationToken,
+    /// Holds the block of addresses.
+    _claim: std::net::TcpListener,
 }
 
 struct Directory(Client);
@@ -97,7 +102,7 @@ impl Lab {
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).hint("see `cargo xtask lab up --help`"))?;
         let authority = Arc::new(CertificateAuthority::new("kubernetes")?);
         let logs = Arc::new(LogStore::new(options.folder.join("logs")));
-        let (server, network) = claim(options.api_port, &authority, &logs)?;
+        let (server, network, claim) = claim(options.api_port, &authority, &logs)?;
         let client = server.client();
         let stop = CancellationToken::new();
 
@@ -125,7 +130,7 @@ impl Lab {
             folder: options.folder.join("pods"),
         };
         let agent = NodeAgent::start(client.clone(), config, Arc::new(images), logs.clone());
-        let lab = Self { server, proxy, agent, release, service, network, logs, stop };
+        let lab = Self { server, proxy, agent, release, service, network, logs, stop, _claim: claim };
         lab.install(&options.prometheus.version)?;
         Ok(lab)
     }
@@ -186,7 +191,7 @@ impl Lab {
     }
 
     /// Stops pods and their processes, then everything else.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.agent.stop().await;
         self.stop.cancel();
     }
@@ -201,13 +206,24 @@ fn apply(client: &Client, manifest: &Value) -> Result<()> {
 }
 
 /// Finds a free block and starts the API server in it.
-fn claim(port: u16, authority: &Arc<CertificateAuthority>, logs: &Arc<LogStore>) -> Result<(ApiServer, [u8; 2])> {
+fn claim(
+    port: u16,
+    authority: &Arc<CertificateAuthority>,
+    logs: &Arc<LogStore>,
+) -> Result<(ApiServer, [u8; 2], std::net::TcpListener)> {
     let mut last = None;
     for block in BLOCKS {
         let network = [127, block];
+        let claim = match std::net::TcpListener::bind((Ipv4Addr::new(127, block, 0, 1), CLAIM_PORT)) {
+            Ok(claim) => claim,
+            Err(error) => {
+                last = Some(format!("port {CLAIM_PORT}: {error}"));
+                continue;
+            }
+        };
         let mut server = ApiServer::builder().service_network(network).authority(authority.clone()).pods(logs.clone()).build()?;
         match server.listen(SocketAddr::from(([127, block, 0, 1], port))) {
-            Ok(_) => return Ok((server, network)),
+            Ok(_) => return Ok((server, network, claim)),
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 let in_use = source.as_deref().is_some_and(|text| text.contains("in use"));
