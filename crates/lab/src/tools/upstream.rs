@@ -27,8 +27,12 @@ fn platform() -> Option<&'static str> {
 
 /// Fetches, verifies and unpacks; the folder with both programs.
 pub(crate) async fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let platform = platform().context("there is no release for this system")?;
     let base = std::env::var("LAB_PROMETHEUS_RELEASES").unwrap_or_else(|_| BASE.to_owned());
+    fetch_from(&base, cache, progress).await
+}
+
+async fn fetch_from(base: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let platform = platform().context("there is no release for this system")?;
     let name = format!("prometheus-{VERSION}.{platform}");
     let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(Duration::from_secs(20)).build()?;
     let sums = get(&client, &format!("{base}/v{VERSION}/sha256sums.txt"), |_, _| {}).await?;
@@ -94,4 +98,66 @@ fn unpack(archive: &[u8], name: &str, cache: &Path) -> Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::rename(staging.keep(), &folder)?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// An archive as upstream makes it, with a file that is not wanted and a path that must not be followed.
+    fn archive(name: &str) -> Vec<u8> {
+        let mut files = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for (path, content) in [("LICENSE", "x"), ("prometheus", "server"), ("promtool", "checker"), ("sub/promtool", "other")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            header.set_cksum();
+            files.append_data(&mut header, format!("{name}/{path}"), content.as_bytes()).unwrap();
+        }
+        files.into_inner().unwrap().finish().unwrap()
+    }
+
+    /// A server that stands in for the release page: it has one archive and says this checksum of it.
+    fn serve(archive: Vec<u8>, sums: String, stop: &CancellationToken) -> String {
+        let listener = wire::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let handler = move |request: http::Request<hyper::body::Incoming>| {
+            let body = match request.uri().path() {
+                path if path.ends_with("sha256sums.txt") => sums.clone().into_bytes(),
+                _ => archive.clone(),
+            };
+            async move { Ok(wire::text(StatusCode::OK, body)) }
+        };
+        tokio::spawn(wire::serve(listener, None, Arc::new(handler), Arc::new(()), stop.clone()));
+        base
+    }
+
+    #[tokio::test]
+    async fn an_archive_is_used_only_if_its_checksum_is_the_releases() {
+        wire::install_crypto_provider();
+        let Some(platform) = platform() else { return };
+        let name = format!("prometheus-{VERSION}.{platform}");
+        let archive = archive(&name);
+        let sum: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
+        let stop = CancellationToken::new();
+        let cache = tempfile::tempdir().unwrap();
+
+        let wrong = serve(archive.clone(), format!("{}  {name}.tar.gz\n", "0".repeat(64)), &stop);
+        let error = fetch_from(&wrong, cache.path(), &|_| {}).await.unwrap_err().to_string();
+        assert!(error.contains("nothing of it was used"), "{error}");
+        let none = serve(archive.clone(), "abc  other.tar.gz\n".to_owned(), &stop);
+        assert!(fetch_from(&none, cache.path(), &|_| {}).await.unwrap_err().to_string().contains("no checksum"));
+        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
+
+        let good = serve(archive, format!("{sum}  {name}.tar.gz\n"), &stop);
+        let folder = fetch_from(&good, cache.path(), &|_| {}).await.unwrap();
+        assert_eq!(std::fs::read_to_string(folder.join("promtool")).unwrap(), "checker");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
+        stop.cancel();
+    }
 }
