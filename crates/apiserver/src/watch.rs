@@ -105,10 +105,6 @@ pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo
     } else {
         wanted.unwrap_or(current)
     };
-    if state.store.events_after(&storage, cursor, 0).is_err() {
-        // Sent as the first line of a stream with code 200, as the real server does.
-        tracing::debug!(cursor, "watch starts before the log");
-    }
     drop(state);
     let timeout = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
     Ok(Watcher { core, storage, resource: resource.clone(), namespace, filter, cursor, head, ready, bookmarks, timeout })

@@ -120,7 +120,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
     status.publish(&status.containers.lock().expect("no panic while held"));
     let work = async {
         let volumes = tokio::select! {
-            volumes = Volumes::prepare(&shared, &pod, address) => volumes,
+            volumes = Volumes::prepare(&shared, &pod) => volumes,
             () = stop.cancelled() => return,
         };
         for spec in pod["spec"]["initContainers"].as_array().into_iter().flatten() {

@@ -1,7 +1,6 @@
 //! Volumes: folders that hold what Secrets, ConfigMaps and the ServiceAccount hold, kept current without delay.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -145,7 +144,7 @@ impl Volumes {
     }
 
     /// Makes all folders; waits for objects that are not there yet, as a kubelet does.
-    pub(crate) async fn prepare(shared: &Shared, pod: &Value, _address: Ipv4Addr) -> Self {
+    pub(crate) async fn prepare(shared: &Shared, pod: &Value) -> Self {
         let root = Self::folder(shared, pod);
         let namespace = object::namespace(pod);
         let mut folders = BTreeMap::new();

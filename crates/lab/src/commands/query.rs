@@ -21,8 +21,8 @@ pub(super) struct Query {
 impl Query {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
-        let record = dir.running()?;
-        let overview = status::overview(&record, &dir.kubeconfig()).await?;
+        dir.running()?;
+        let overview = status::overview(&dir.kubeconfig()).await?;
         let Some(url) = overview.prometheus() else {
             bail!(Failure::new(Exit::LabFailed, "no Prometheus has an address yet").hint("see `lab status`"));
         };

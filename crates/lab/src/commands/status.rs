@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use super::{Output, Which};
 use crate::exit::{Exit, Failure};
-use crate::state::LabRecord;
 
 #[derive(Args)]
 pub(super) struct Status {
@@ -63,7 +62,7 @@ pub(crate) async fn kube_client(kubeconfig: &Path) -> Result<kube::Client> {
 }
 
 /// Looks at pods and targets.
-pub(crate) async fn overview(record: &LabRecord, kubeconfig: &Path) -> Result<Overview> {
+pub(crate) async fn overview(kubeconfig: &Path) -> Result<Overview> {
     let client = kube_client(kubeconfig).await?;
     let pods: Api<Pod> = Api::all(client);
     let list = pods
@@ -99,7 +98,6 @@ pub(crate) async fn overview(record: &LabRecord, kubeconfig: &Path) -> Result<Ov
             .filter(|target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics"))
             .collect();
     }
-    let _ = record;
     Ok(overview)
 }
 
@@ -134,7 +132,7 @@ impl Status {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
         let record = dir.running()?;
-        let overview = overview(&record, &dir.kubeconfig()).await?;
+        let overview = overview(&dir.kubeconfig()).await?;
         let document = serde_json::json!({
             "name": record.name, "provider": record.provider, "kubevirt": record.release,
             "api": record.api_url, "kubernetesService": record.service_url,

@@ -233,7 +233,7 @@ impl Up {
     ) -> Result<(Overview, Vec<Sample>)> {
         let kubeconfig = dir.kubeconfig();
         loop {
-            let overview = status::overview(record, &kubeconfig).await?;
+            let overview = status::overview(&kubeconfig).await?;
             let samples = match overview.prometheus() {
                 Some(url) => metrics::Client::new(&url).query(REQUESTS).await.unwrap_or_default(),
                 None => Vec::new(),
