@@ -5,6 +5,7 @@
 
 mod bench;
 mod tidy;
+mod types;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,7 +13,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-/// Tasks of this repository. `lab`, `scenario`, `fault` and `ledger` run the `lab` program; each has its own --help.
+/// Tasks of this repository. `lab`, `scenario`, `fault`, `ledger` and `apiserver` run the `lab` program; each has its own --help.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -34,9 +35,12 @@ enum Task {
     /// Show what the fault proxy decided.
     #[command(disable_help_flag = true)]
     Ledger(External),
+    /// Run the API server alone, with the controllers that belong to it.
+    #[command(disable_help_flag = true)]
+    Apiserver(External),
     /// Check what the compiler does not: files that grow too long, modules that do not say what they are for.
     Tidy,
-    /// Write generated files: the JSON schema of scenarios.
+    /// Write generated files: the JSON schema of scenarios, the table of built-in types.
     Codegen,
     /// Measure a lab's times and memory with a release build, and write docs/benchmarks.md.
     Bench(bench::Bench),
@@ -92,6 +96,7 @@ fn run() -> Result<ExitCode> {
         Task::Scenario(external) => lab(&with("scenario", external)),
         Task::Fault(external) => lab(&with("fault", external)),
         Task::Ledger(external) => lab(&with("ledger", external)),
+        Task::Apiserver(external) => lab(&with("apiserver", external)),
         Task::Tidy => tidy::run(&root()),
         Task::Codegen => codegen(),
         Task::Bench(bench) => bench.run(&root()),
@@ -99,6 +104,10 @@ fn run() -> Result<ExitCode> {
 }
 
 fn codegen() -> Result<ExitCode> {
+    types::generate(&root())?;
+    if std::env::var_os("TYPES_ONLY").is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let output = Command::new(build_lab()?).args(["scenario", "schema"]).output()?;
     anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::create_dir_all(root().join("schemas"))?;

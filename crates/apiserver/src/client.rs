@@ -2,7 +2,7 @@
 //!
 //! Controllers use it. It acts as `system:masters`; what must be subject to RBAC goes through HTTP.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use kubeapi::{Identity, Query, RequestInfo, Status};
@@ -37,9 +37,16 @@ impl Gr {
 pub struct Client {
     pub(crate) core: Arc<Core>,
     pub(crate) who: Arc<Identity>,
+    /// Whose changes these are in `managedFields`.
+    pub(crate) manager: &'static str,
 }
 
 impl Client {
+    /// The same client under another name in `managedFields`.
+    pub fn as_manager(&self, manager: &'static str) -> Self {
+        Self { manager, ..self.clone() }
+    }
+
     fn path(&self, gr: Gr, namespace: &str, name: &str, subresource: &str) -> Result<String, Status> {
         let state = self.core.read();
         let resource = state.registry.find_any_version(gr.group, gr.plural).ok_or_else(Status::no_such_resource)?;
@@ -61,7 +68,17 @@ impl Client {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let info = RequestInfo::parse(method.as_str(), path, query);
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap_or_default() };
-        let call = Call { who: &self.who, method: &method, info: &info, content_type, body: &bytes };
+        let warnings = Mutex::new(Vec::new());
+        let call = Call {
+            who: &self.who,
+            method: &method,
+            info: &info,
+            content_type,
+            body: &bytes,
+            user_agent: self.manager,
+            admitted: None,
+            warnings: &warnings,
+        };
         self.core.answer(Timestamp::now(), &call)
     }
 
@@ -140,6 +157,27 @@ impl Client {
         self.send(http::Method::PATCH, &path, "application/merge-patch+json", patch).map(Self::object)
     }
 
+    /// Applies a JSON patch to an object.
+    ///
+    /// # Errors
+    /// As the API answers.
+    pub fn json_patch(&self, gr: Gr, namespace: &str, name: &str, patch: &Value) -> Result<Value, Status> {
+        let path = self.path(gr, namespace, name, "")?;
+        self.send(http::Method::PATCH, &path, "application/json-patch+json", patch).map(Self::object)
+    }
+
+    /// Gives a pod to a node, as a scheduler does.
+    ///
+    /// # Errors
+    /// As the API answers; 409 where the pod has a node.
+    pub fn bind(&self, namespace: &str, name: &str, node: &str) -> Result<(), Status> {
+        let path = self.path(Gr::core("pods"), namespace, name, "binding")?;
+        let binding = serde_json::json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": node},
+        });
+        self.send(http::Method::POST, &path, "application/json", &binding).map(|_| ())
+    }
+
     /// Creates the object, or replaces what there is of that name by it (its status stays).
     ///
     /// # Errors
@@ -171,7 +209,9 @@ impl Client {
             namespace => namespace,
         };
         let scope = if resource.namespaced { format!("/namespaces/{namespace}") } else { String::new() };
-        let path = format!("{root}/{}{scope}/{}/{}", resource.version, resource.plural, kubeapi::object::name(manifest));
+        let (version, plural) = (&resource.version, &resource.plural);
+        let name = kubeapi::object::name(manifest);
+        let path = format!("{root}/{version}{scope}/{plural}/{name}?fieldManager={}&force=true", self.manager);
         self.send(http::Method::PATCH, &path, "application/apply-patch+yaml", manifest).map(Self::object)
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use kubeapi::{Identity, RequestInfo, Status, Verb, object};
+use kubeapi::{Identity, RequestInfo, Status, Verb};
 use serde_json::{Value, json};
 
 use crate::auth::{self, Tokens};
@@ -16,6 +16,7 @@ use crate::rbac::{self, Attributes, Rbac};
 use crate::resource::{Registry, Resource, StorageKey};
 use crate::store::{Store, Stored};
 use crate::watch::Watcher;
+use crate::webhook::{Admitted, Hooks, Review};
 
 /// The version that the server reports; its API is shaped after this release.
 pub(crate) const VERSION: &str = "v1.36.2";
@@ -32,6 +33,8 @@ pub(crate) enum Reply {
     Watch(Box<Watcher>),
     /// Text.
     Text(u16, String),
+    /// Webhooks must be asked first; nothing was done.
+    Admit(Box<Review>),
 }
 
 /// A list of objects in their stored form.
@@ -49,6 +52,19 @@ pub(crate) struct Call<'a> {
     pub(crate) info: &'a RequestInfo,
     pub(crate) content_type: &'a str,
     pub(crate) body: &'a [u8],
+    pub(crate) user_agent: &'a str,
+    /// What webhooks said, once they were asked.
+    pub(crate) admitted: Option<&'a Admitted>,
+    /// What goes into `Warning` headers.
+    pub(crate) warnings: &'a Mutex<Vec<String>>,
+}
+
+impl Call<'_> {
+    pub(crate) fn warn(&self, warnings: Vec<String>) {
+        if !warnings.is_empty() {
+            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
+        }
+    }
 }
 
 pub(crate) struct State {
@@ -56,19 +72,22 @@ pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) addresses: ServiceAddresses,
     rbac: Arc<Rbac>,
-    /// The revision of the last change that the index was built from.
     rbac_stale: bool,
+    /// Admission webhooks, as their configurations have them.
+    pub(crate) hooks: Arc<Hooks>,
 }
 
 /// The whole server's state.
 pub(crate) struct Core {
     state: RwLock<State>,
     pub(crate) tokens: Tokens,
+    /// Whether pods get their ServiceAccount's name on creation.
+    pub(crate) service_account_admission: bool,
     random: Mutex<u64>,
 }
 
 impl Core {
-    pub(crate) fn new(seed: u64, service_network: [u8; 2], token_key: &[u8]) -> Self {
+    pub(crate) fn new(seed: u64, service_network: [u8; 2], token_key: &[u8], service_account_admission: bool) -> Self {
         Self {
             state: RwLock::new(State {
                 store: Store::new(),
@@ -76,7 +95,9 @@ impl Core {
                 addresses: ServiceAddresses::new(service_network),
                 rbac: Arc::default(),
                 rbac_stale: true,
+                hooks: Arc::default(),
             }),
+            service_account_admission,
             tokens: Tokens::new(token_key),
             random: Mutex::new(seed),
         }
@@ -127,11 +148,40 @@ impl Core {
             .collect()
     }
 
-    /// Tells that roles or bindings changed.
+    /// Rebuilds everything that is kept beside the objects.
+    pub(crate) fn reload(&self) {
+        let mut state = self.write();
+        let definitions: Vec<Value> = state
+            .store
+            .list(&StorageKey::new("apiextensions.k8s.io", "customresourcedefinitions"), "", None)
+            .map(|stored| stored.value())
+            .collect();
+        for definition in &definitions {
+            state.registry.define(definition);
+        }
+        state.rbac_stale = true;
+        state.hooks = Arc::new(Hooks::of(&state));
+    }
+
+    /// Rebuilds what is kept beside the objects of some kinds.
     pub(crate) fn note_write(state: &mut State, storage: &StorageKey) {
         if storage.0.starts_with("rbac.authorization.k8s.io/") {
             state.rbac_stale = true;
+        } else if storage.0.starts_with("admissionregistration.k8s.io/") {
+            state.hooks = Arc::new(Hooks::of(state));
         }
+    }
+
+    /// The index of roles and bindings.
+    pub(crate) fn rbac_of(state: &State) -> Arc<Rbac> {
+        if !state.rbac_stale {
+            return state.rbac.clone();
+        }
+        let all = |plural: &str| -> Vec<Value> {
+            let storage = StorageKey::new("rbac.authorization.k8s.io", plural);
+            state.store.list(&storage, "", None).map(|stored| stored.value()).collect()
+        };
+        Arc::new(Rbac::build(&all("roles"), &all("clusterroles"), &all("rolebindings"), &all("clusterrolebindings")))
     }
 
     fn rbac(&self) -> Arc<Rbac> {
@@ -142,12 +192,7 @@ impl Core {
             }
         }
         let mut state = self.write();
-        let all = |plural: &str| -> Vec<Value> {
-            let storage = StorageKey::new("rbac.authorization.k8s.io", plural);
-            state.store.list(&storage, "", None).map(|stored| stored.value()).collect()
-        };
-        let rbac = Rbac::build(&all("roles"), &all("clusterroles"), &all("rolebindings"), &all("clusterrolebindings"));
-        state.rbac = Arc::new(rbac);
+        state.rbac = Self::rbac_of(&state);
         state.rbac_stale = false;
         state.rbac.clone()
     }
@@ -187,6 +232,7 @@ impl Core {
         if resource.group == "authentication.k8s.io" || resource.group == "authorization.k8s.io" {
             return self.review(now, call, &resource);
         }
+        check_method(call, &resource)?;
         if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, Verb::List | Verb::Watch) {
             return Err(Status::no_such_resource());
         }
@@ -198,7 +244,7 @@ impl Core {
             ("", Verb::Get) => self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored)),
             ("", Verb::List) => self.list(&resource, namespace, &info.query).map(Reply::List),
             ("", Verb::Watch) => {
-                crate::watch::open(self.clone(), &resource, info, now).map(|watcher| Reply::Watch(Box::new(watcher)))
+                crate::watch::open(self.clone(), &resource, info).map(|watcher| Reply::Watch(Box::new(watcher)))
             }
             ("", Verb::Create) => self.create(now, call, &resource, namespace),
             ("", Verb::Update) => self.update(now, call, &resource, namespace, ""),
@@ -214,7 +260,7 @@ impl Core {
             ("status", Verb::Patch) if resource.has_subresource("status") => {
                 self.patch(now, call, &resource, namespace, "status")
             }
-            ("scale", _) if resource.has_subresource("scale") => self.scale(now, call, &resource, namespace),
+            ("scale", Verb::Get | Verb::Update | Verb::Patch) if resource.has_subresource("scale") => self.scale(now, call, &resource, namespace),
             ("token", Verb::Create) if resource.plural == "serviceaccounts" => self.token(now, call),
             ("binding", Verb::Create) if resource.plural == "pods" => self.bind(now, call, &resource),
             ("eviction", Verb::Create) if resource.plural == "pods" => self.delete(now, call, &resource, namespace),
@@ -228,9 +274,12 @@ impl Core {
     /// The reviews: they store nothing and answer at once.
     fn review(&self, now: Timestamp, call: &Call<'_>, resource: &Resource) -> Result<Reply, Status> {
         if call.info.verb != Verb::Create {
-            return Err(Status::new(405, "the server does not allow this method on the requested resource"));
+            return Err(method_not_allowed());
         }
-        let mut review = crate::write::decode(call)?;
+        let mut review = crate::body::read(call)?.value;
+        if !review.is_object() {
+            return Err(Status::bad_request("the body is not an object"));
+        }
         let spec = review["spec"].clone();
         let status = match resource.kind.as_str() {
             "TokenReview" => {
@@ -246,7 +295,10 @@ impl Core {
                 }
             }
             "SelfSubjectReview" => json!({"userInfo": auth::user_info(call.who)}),
-            "SelfSubjectRulesReview" => json!({"resourceRules": [], "nonResourceRules": [], "incomplete": true}),
+            "SelfSubjectRulesReview" => {
+                let namespace = spec["namespace"].as_str().unwrap_or_default();
+                self.rbac().rules_of(call.who, namespace)
+            }
             _ => {
                 let who = if resource.kind == "SelfSubjectAccessReview" { call.who.clone() } else { reviewed(&spec) };
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -279,64 +331,26 @@ impl Core {
         review["status"] = status;
         Ok(Reply::Value(201, review))
     }
+}
 
-    /// TokenRequest: a signed token of a ServiceAccount.
-    fn token(&self, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
-        let (namespace, name) = (&call.info.namespace, &call.info.name);
-        let account = self
-            .read()
-            .store
-            .get(&StorageKey::new("", "serviceaccounts"), namespace, name)
-            .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?
-            .value();
-        let mut request = crate::write::decode(call)?;
-        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
-        if seconds < 600 {
-            return Err(Status::invalid(
-                "authentication.k8s.io",
-                "TokenRequest",
-                "",
-                &[(
-                    "spec.expirationSeconds".to_owned(),
-                    "FieldValueInvalid",
-                    format!("Invalid value: {seconds}: may not specify a duration less than 10 minutes"),
-                )],
-            ));
-        }
-        let mut audiences: Vec<String> = request["spec"]["audiences"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|audience| audience.as_str().map(str::to_owned))
-            .collect();
-        if audiences.is_empty() {
-            audiences = auth::default_audiences();
-        }
-        let expires = now + jiff::SignedDuration::from_secs(seconds);
-        let bound = &request["spec"]["boundObjectRef"];
-        let pod = match (bound["kind"].as_str(), bound["name"].as_str(), bound["uid"].as_str()) {
-            (Some("Pod"), Some(name), uid) => Some((name, uid.unwrap_or_default())),
-            _ => None,
-        };
-        let token = self.tokens.sign(
-            now,
-            &auth::Claims {
-                namespace,
-                account: name,
-                account_uid: object::uid(&account),
-                pod,
-                audiences: audiences.clone(),
-                expires,
-            },
-        );
-        request["kind"] = "TokenRequest".into();
-        request["apiVersion"] = "authentication.k8s.io/v1".into();
-        request["metadata"] = json!({"name": name, "namespace": namespace, "creationTimestamp": timestamp(now)});
-        request["spec"]["audiences"] = json!(audiences);
-        request["spec"]["expirationSeconds"] = seconds.into();
-        request["status"] = json!({"token": token, "expirationTimestamp": timestamp(expires)});
-        Ok(Reply::Value(201, request))
-    }
+/// 405 for a method that the path does not have.
+fn check_method(call: &Call<'_>, resource: &Resource) -> Result<(), Status> {
+    let info = call.info;
+    let fits = match (call.method.as_str(), info.name.is_empty(), info.subresource.is_empty()) {
+        ("GET" | "DELETE", _, true) | ("POST", true, true) | ("PUT" | "PATCH", false, true) => true,
+        (_, _, true) => false,
+        _ => true,
+    };
+    let served = match info.verb {
+        Verb::Connect => true,
+        _ if !info.subresource.is_empty() => true,
+        verb => resource.verbs.contains(&verb.as_str()),
+    };
+    if fits && served { Ok(()) } else { Err(method_not_allowed()) }
+}
+
+fn method_not_allowed() -> Status {
+    Status::new(405, "the server does not allow this method on the requested resource").with_details(json!({}))
 }
 
 fn reviewed(spec: &Value) -> Identity {

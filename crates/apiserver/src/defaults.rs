@@ -18,6 +18,37 @@ fn each(list: &mut Value) -> impl Iterator<Item = &mut Value> {
     list.as_array_mut().into_iter().flatten()
 }
 
+/// What the admission plugins ServiceAccount (if `account` asks for it), Priority and DefaultTolerationSeconds do to a new
+/// pod.
+pub(crate) fn admit_pod(pod: &mut Value, account: bool) {
+    let spec = &mut pod["spec"];
+    if account && spec["serviceAccountName"].as_str().is_none_or(str::is_empty) {
+        spec["serviceAccountName"] = "default".into();
+    }
+    if !spec.is_object() {
+        return;
+    }
+    default(spec, "preemptionPolicy", "PreemptLowerPriority");
+    let class = match spec["priorityClassName"].as_str() {
+        Some("system-node-critical") => 2_000_001_000,
+        Some("system-cluster-critical") => 2_000_000_000,
+        _ => 0,
+    };
+    default(spec, "priority", class);
+    default(spec, "enableServiceLinks", true);
+    default(spec, "tolerations", json!([]));
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let Some(list) = spec["tolerations"].as_array_mut() else { return };
+        let covered = |toleration: &Value| {
+            let fits = toleration["key"] == key || (toleration["key"].is_null() && toleration["operator"] == "Exists");
+            fits && (toleration["effect"] == "NoExecute" || toleration["effect"].is_null())
+        };
+        if !list.iter().any(covered) {
+            list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+        }
+    }
+}
+
 /// Fills in what the user left out.
 pub(crate) fn apply(group: &str, kind: &str, object: &mut Value) {
     match (group, kind) {

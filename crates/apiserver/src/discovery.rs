@@ -12,7 +12,12 @@ pub(crate) fn answer(registry: &Registry, call: &Call<'_>) -> Result<Reply, Stat
     let path = call.info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
-        ["api"] => Ok(Reply::Value(200, json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}))),
+        ["api"] => Ok(Reply::Value(
+            200,
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [
+                {"clientCIDR": "0.0.0.0/0", "serverAddress": registry.address},
+            ]}),
+        )),
         ["api", "v1"] => Ok(Reply::Value(200, resources(registry, "", "v1"))),
         ["apis"] => Ok(Reply::Value(200, groups(registry))),
         ["apis", group] => group_document(registry, group),
@@ -33,6 +38,10 @@ fn version() -> Value {
     json!({
         "major": "1",
         "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
         "gitVersion": VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",

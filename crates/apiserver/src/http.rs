@@ -1,6 +1,6 @@
 //! The shell: HTTP around the core. Content negotiation, watch streams, logs, and the identity of who asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,9 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// How often an idle watch shows a bookmark (`pkg/storage/cacher/cacher.go` `defaultBookmarkFrequency`).
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// How often webhooks are asked again because the object changed meanwhile.
+const MAX_ADMISSIONS: usize = 5;
 
 pub(crate) struct Shell {
     pub(crate) core: Arc<Core>,
@@ -116,7 +119,18 @@ impl Shell {
         if info.verb == Verb::Get && matches!(info.path.as_str(), "/openapi/v2") {
             return Err(Status::new(406, "OpenAPI v2 is not served; use /openapi/v3"));
         }
-        let call = Call { who: &who, method, info, content_type: &content_type, body: &[] };
+        let warnings = Mutex::new(Vec::new());
+        let user_agent = text(header::USER_AGENT).unwrap_or_default();
+        let call = Call {
+            who: &who,
+            method,
+            info,
+            content_type: &content_type,
+            body: &[],
+            user_agent,
+            admitted: None,
+            warnings: &warnings,
+        };
         self.core.authorize(&call)?;
         let wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
         if let (Form::Aggregated { version }, "/api" | "/apis") = (&wants.form, info.path.trim_end_matches('/')) {
@@ -139,13 +153,30 @@ impl Shell {
             .await
             .map_err(|_| Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge"))?;
         let call = Call { body: &bytes, ..call };
-        let core = self.core.clone();
-        let reply = core.answer(now, &call)?;
+        let reply = self.decide(now, &call).await?;
         if reply_is_slow(&reply) {
             tokio::task::yield_now().await;
         }
         let resource = if info.is_resource { Some(self.core.resource(info)?) } else { None };
-        Ok(render(reply, resource.as_deref(), &wants, now))
+        let mut response = render(reply, resource.as_deref(), &wants, now);
+        for warning in warnings.into_inner().unwrap_or_default() {
+            let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+            if let Ok(value) = header::HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+                response.headers_mut().append(header::WARNING, value);
+            }
+        }
+        Ok(response)
+    }
+
+    /// The core's answer, with webhooks asked as often as the object changes under them.
+    async fn decide(&self, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
+        let mut reply = self.core.answer(now, call)?;
+        for _ in 0..MAX_ADMISSIONS {
+            let Reply::Admit(review) = reply else { return Ok(reply) };
+            let admitted = review.run(&self.core, call).await?;
+            reply = self.core.answer(now, &Call { admitted: Some(&admitted), ..*call })?;
+        }
+        Err(Status::conflict(&call.info.group, &call.info.resource, &call.info.name, "the object changes faster than webhooks answer"))
     }
 
     /// Authentication, and impersonation by who may.
@@ -203,6 +234,7 @@ fn render(reply: Reply, resource: Option<&Resource>, wants: &Wants, now: Timesta
         (Reply::Watch(watcher), _) => watch_response(*watcher, wants.form.clone()),
         (Reply::Text(code, text), _) => wire::text(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), text),
         (Reply::Value(code, value), _) => respond(code, &value, wants.yaml),
+        (Reply::Admit(_), _) => failure(&Status::new(500, "webhooks were not asked")),
         (Reply::Stored(..) | Reply::List(_), None) => failure(&Status::no_such_resource()),
     }
 }
@@ -225,6 +257,10 @@ fn partial(value: &Value) -> Value {
 
 fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) -> Response<Body> {
     let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+    if resource.custom.is_some() {
+        // Lists of unstructured objects always have the field.
+        metadata["continue"] = "".into();
+    }
     if let Some(next) = &list.next {
         metadata["continue"] = next.as_str().into();
         if let Some(remaining) = list.remaining {

@@ -13,25 +13,36 @@
 //! Architecture invariant: this crate knows nothing of KubeVirt, Prometheus, faults or running pods. Its core is a function
 //! of `(now, user, request)`; sockets are in `http`.
 
+mod apply;
 mod auth;
+mod body;
 mod client;
 mod controllers;
 mod core;
 mod defaults;
+mod definition;
+mod delete;
 mod discovery;
 mod http;
+mod journal;
+mod options;
 mod patch;
 mod rbac;
 mod read;
 mod resource;
 mod server;
 mod store;
+mod structural;
+mod subresource;
 mod table;
+mod types;
 mod validate;
 mod watch;
+mod webhook;
 mod write;
 
 pub use client::{Client, Gr};
+pub use journal::JournalError;
 pub use resource::Resource;
 pub use server::{ApiServer, Builder, PodBackend, StartError};
 pub use store::Stored;

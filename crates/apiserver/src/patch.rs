@@ -1,11 +1,14 @@
 //! Patches: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch, and the merge of server-side apply.
 //!
 //! Strategic merge follows k8s.io/apimachinery `pkg/util/strategicpatch`: lists of objects merge by a key that depends on
-//! the field, `$patch: delete|replace`, `$deleteFromPrimitiveList/FIELD`, `$setElementOrder/FIELD` (accepted, order is
-//! kept as merged) and `$retainKeys`.
+//! the field, `$patch: delete|replace`, `$deleteFromPrimitiveList/FIELD`, `$setElementOrder/FIELD`  and `$retainKeys`.
 
 use kubeapi::Status;
 use serde_json::{Map, Value};
+
+use crate::apply::Node;
+use crate::resource::Resource;
+use crate::types::Merge;
 
 /// A patch by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,11 @@ impl PatchKind {
 
 /// Applies a JSON patch document to an object.
 pub(crate) fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status> {
+    let count = patch.as_array().map_or(0, Vec::len);
+    if count > MAX_OPERATIONS {
+        let message = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}");
+        return Err(Status::new(413, message));
+    }
     let patch: json_patch::Patch =
         serde_json::from_value(patch.clone()).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     json_patch::patch(target, &patch)
@@ -55,51 +63,27 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// How a list of a built-in kind is merged.
-enum ListMerge {
-    /// Elements are matched by these keys, the first that the element has.
-    ByKey(&'static [&'static str]),
-    /// A set of scalars.
-    Set,
-    /// Replaced as a whole.
-    Atomic,
-}
+/// The most operations that a JSON patch may have (`maxJSONPatchOperations`).
+const MAX_OPERATIONS: usize = 10_000;
 
-/// The patch strategy of a list field. `parent` is the field that holds the object with the list.
-fn list_merge(parent: &str, field: &str) -> ListMerge {
-    use ListMerge::{Atomic, ByKey, Set};
-    match field {
-        "containers"
-        | "initContainers"
-        | "ephemeralContainers"
-        | "env"
-        | "volumes"
-        | "imagePullSecrets"
-        | "resourceClaims"
-        | "secrets" => ByKey(&["name"]),
-        "volumeMounts" => ByKey(&["mountPath"]),
-        "volumeDevices" => ByKey(&["devicePath"]),
-        // Container ports merge by containerPort, Service ports by port; other lists of that name are atomic.
-        "ports" if matches!(parent, "containers" | "initContainers") => ByKey(&["containerPort"]),
-        "ports" if parent == "spec" => ByKey(&["port"]),
-        "conditions" => ByKey(&["type"]),
-        "ownerReferences" => ByKey(&["uid"]),
-        "hostAliases" => ByKey(&["ip"]),
-        "topologySpreadConstraints" => ByKey(&["topologyKey"]),
-        "podIPs" | "hostIPs" => ByKey(&["ip"]),
-        "addresses" if parent == "status" => ByKey(&["type"]),
-        "webhooks" | "validations" | "matchConditions" => ByKey(&["name"]),
-        "finalizers" => Set,
-        _ => Atomic,
+/// Sets the value at a JSON pointer, making the objects on the way.
+pub(crate) fn set(object: &mut Value, pointer: &str, value: Value) {
+    let mut at = object;
+    for name in pointer.split('/').skip(1) {
+        if !at.is_object() {
+            *at = Value::Object(Map::new());
+        }
+        at = &mut at[name];
     }
+    *at = value;
 }
 
 /// Applies a strategic merge patch to an object of a built-in kind.
-pub(crate) fn strategic(target: &mut Value, patch: &Value) -> Result<(), Status> {
-    strategic_at(target, patch, "")
+pub(crate) fn strategic(resource: &Resource, target: &mut Value, patch: &Value) -> Result<(), Status> {
+    merge_object(target, patch, Node::root(resource))
 }
 
-fn strategic_at(target: &mut Value, patch: &Value, parent: &str) -> Result<(), Status> {
+fn merge_object(target: &mut Value, patch: &Value, node: Node<'_>) -> Result<(), Status> {
     let Value::Object(changes) = patch else {
         *target = patch.clone();
         return Ok(());
@@ -130,6 +114,16 @@ fn strategic_at(target: &mut Value, patch: &Value, parent: &str) -> Result<(), S
             }
             continue;
         }
+        if let Some(field) = key.strip_prefix("$setElementOrder/") {
+            // Without a patch of the list itself, it is only put in order.
+            if !changes.contains_key(field)
+                && let (Some(Value::Array(list)), Value::Array(order)) = (fields.get_mut(field), value)
+            {
+                let merge = ListMerge::of(node.child(field));
+                *list = in_order(std::mem::take(list), order, &merge);
+            }
+            continue;
+        }
         if key.starts_with('$') {
             continue;
         }
@@ -138,12 +132,13 @@ fn strategic_at(target: &mut Value, patch: &Value, parent: &str) -> Result<(), S
                 fields.remove(key);
             }
             Value::Array(elements) => {
+                let order = changes.get(&format!("$setElementOrder/{key}")).and_then(Value::as_array);
                 let list = fields.entry(key.clone()).or_insert_with(|| Value::Array(Vec::new()));
-                merge_list(list, elements, parent, key)?;
+                merge_list(list, elements, order, node.child(key))?;
             }
             _ => {
                 let field = fields.entry(key.clone()).or_insert(Value::Null);
-                strategic_at(field, value, key)?;
+                merge_object(field, value, node.child(key))?;
                 if field.is_null() {
                     fields.remove(key);
                 }
@@ -153,46 +148,108 @@ fn strategic_at(target: &mut Value, patch: &Value, parent: &str) -> Result<(), S
     Ok(())
 }
 
-fn merge_list(list: &mut Value, elements: &[Value], parent: &str, field: &str) -> Result<(), Status> {
+/// How a strategic merge patch merges a list.
+enum ListMerge {
+    /// Elements are matched by this key.
+    ByKey(&'static str),
+    /// A set of scalars.
+    Set,
+    /// Replaced as a whole.
+    Atomic,
+}
+
+impl ListMerge {
+    fn of(node: Node<'_>) -> Self {
+        match node {
+            Node::Many(field) => match field.merge {
+                Merge::Keys(keys) if field.patch_by_key => ListMerge::ByKey(keys[0]),
+                Merge::Set => ListMerge::Set,
+                _ => ListMerge::Atomic,
+            },
+            _ => ListMerge::Atomic,
+        }
+    }
+
+    fn same(&self, a: &Value, b: &Value) -> bool {
+        match self {
+            // Orders name elements by their key alone.
+            ListMerge::ByKey(key) => a[*key] == b[*key],
+            _ => a == b,
+        }
+    }
+}
+
+fn merge_list(list: &mut Value, elements: &[Value], order: Option<&Vec<Value>>, node: Node<'_>) -> Result<(), Status> {
     let replace = elements.iter().any(|element| element["$patch"] == "replace");
-    let strategy = if replace { ListMerge::Atomic } else { list_merge(parent, field) };
-    let Value::Array(present) = list else {
-        *list = Value::Array(elements.to_vec());
-        return Ok(());
+    let merge = if replace { ListMerge::Atomic } else { ListMerge::of(node) };
+    let present = match list.take() {
+        Value::Array(present) => present,
+        _ => Vec::new(),
     };
-    match strategy {
+    let mut patched: Vec<Value> = Vec::new();
+    match merge {
         ListMerge::Atomic => {
-            *present = elements.iter().filter(|element| element["$patch"] != "replace").cloned().collect();
+            *list = elements.iter().filter(|element| element["$patch"] != "replace").cloned().collect();
+            return Ok(());
         }
-        ListMerge::Set => {
+        ListMerge::Set => patched.extend(elements.iter().cloned()),
+        ListMerge::ByKey(key) => {
             for element in elements {
-                if !present.contains(element) {
-                    present.push(element.clone());
+                if element[key].is_null() {
+                    return Err(Status::bad_request(format!("map: {element} does not contain declared merge key: {key}")));
                 }
-            }
-        }
-        ListMerge::ByKey(keys) => {
-            for element in elements {
-                let key = keys.iter().find(|key| !element[**key].is_null()).ok_or_else(|| {
-                    Status::bad_request(format!("map: {element} does not contain declared merge key: {}", keys[0]))
-                })?;
-                let at = present.iter().position(|old| old[*key] == element[*key]);
-                match (at, element["$patch"] == "delete") {
-                    (Some(at), true) => {
-                        present.remove(at);
-                    }
-                    (None, true) => {}
-                    (Some(at), false) => strategic_at(&mut present[at], element, field)?,
-                    (None, false) => {
-                        let mut added = Value::Null;
-                        strategic_at(&mut added, element, field)?;
-                        present.push(added);
-                    }
+                if element["$patch"] == "delete" {
+                    continue;
                 }
+                let mut merged = present.iter().find(|old| merge.same(old, element)).cloned().unwrap_or(Value::Null);
+                merge_object(&mut merged, element, node.element())?;
+                patched.push(merged);
             }
         }
     }
+    let is_deleted =
+        |old: &Value| elements.iter().any(|element| element["$patch"] == "delete" && merge.same(old, element));
+    let rest: Vec<Value> = present
+        .iter()
+        .filter(|old| !is_deleted(old) && !patched.iter().any(|new| merge.same(old, new)))
+        .cloned()
+        .collect();
+    let wanted = order.map_or_else(|| patched.clone(), Clone::clone);
+    // The server's elements among those that the patch orders take part in that order.
+    let (ordered, left): (Vec<Value>, Vec<Value>) =
+        rest.into_iter().partition(|old| wanted.iter().any(|named| merge.same(old, named)));
+    let mut all = patched;
+    all.extend(ordered);
+    let sorted = in_order(all, &wanted, &merge);
+    *list = interleave(left, sorted, &present, &merge).into();
     Ok(())
+}
+
+/// Elements sorted as `order` names them; those that it does not name come last, as they were.
+fn in_order(list: Vec<Value>, order: &[Value], merge: &ListMerge) -> Vec<Value> {
+    let mut list: Vec<(usize, Value)> = list
+        .into_iter()
+        .map(|element| (order.iter().position(|named| merge.same(&element, named)).unwrap_or(usize::MAX), element))
+        .collect();
+    list.sort_by_key(|(at, _)| *at);
+    list.into_iter().map(|(_, element)| element).collect()
+}
+
+/// Puts what only the server has between what the patch has, by the server's order where both stand in it
+/// (`mergeSortedSlice`): else the patch's elements come first.
+fn interleave(left: Vec<Value>, right: Vec<Value>, server: &[Value], merge: &ListMerge) -> Vec<Value> {
+    let place = |element: &Value| server.iter().position(|old| merge.same(old, element));
+    let mut out = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    loop {
+        let left_first = match (left.peek(), right.peek()) {
+            (None, None) => return out,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(a), Some(b)) => matches!((place(a), place(b)), (Some(a), Some(b)) if a < b),
+        };
+        out.extend(if left_first { left.next() } else { right.next() });
+    }
 }
 
 fn without_directives(fields: &Map<String, Value>) -> Map<String, Value> {
@@ -212,7 +269,7 @@ mod tests {
                 json!({"spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}]}}),
                 json!({"spec": {"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b"}]}}),
                 json!({"spec": {"containers": [
-                    {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                    {"name": "a", "image": "1", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
                     {"name": "b"}]}}),
             ),
             (
@@ -237,7 +294,7 @@ mod tests {
                 "finalizers are a set",
                 json!({"metadata": {"finalizers": ["a", "b"]}}),
                 json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}}),
-                json!({"metadata": {"finalizers": ["b", "c"]}}),
+                json!({"metadata": {"finalizers": ["c", "b"]}}),
             ),
             (
                 "null removes",
@@ -247,7 +304,8 @@ mod tests {
             ),
         ] {
             let mut object = before;
-            strategic(&mut object, &patch).unwrap();
+            let pods = crate::resource::Registry::new().find("", "v1", "pods").unwrap();
+            strategic(&pods, &mut object, &patch).unwrap();
             assert_eq!(object, after, "{what}");
         }
     }

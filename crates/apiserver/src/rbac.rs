@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use kubeapi::{Identity, LabelSelector, RequestInfo, Status, object};
 use serde_json::Value;
 
+use crate::core::State;
+use crate::resource::{Resource, StorageKey};
+
 /// What a request wants to do, as RBAC sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Attributes<'a> {
@@ -44,7 +47,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Rule {
     verbs: Vec<String>,
     groups: Vec<String>,
@@ -66,6 +69,24 @@ impl Rule {
             names: strings(&rule["resourceNames"]),
             urls: strings(&rule["nonResourceURLs"]),
         }
+    }
+
+    /// As Go prints it in refusals (`CompactString`).
+    fn describe(&self) -> String {
+        let mut parts = Vec::new();
+        for (name, list) in [
+            ("APIGroups", &self.groups),
+            ("Resources", &self.resources),
+            ("ResourceNames", &self.names),
+            ("NonResourceURLs", &self.urls),
+            ("Verbs", &self.verbs),
+        ] {
+            if !list.is_empty() {
+                let quoted: Vec<String> = list.iter().map(|word| format!("\"{word}\"")).collect();
+                parts.push(format!("{name}:[{}]", quoted.join(" ")));
+            }
+        }
+        format!("{{{}}}", parts.join(", "))
     }
 
     fn allows(&self, wanted: &Attributes<'_>) -> bool {
@@ -154,13 +175,116 @@ impl Rbac {
         if who.is_in("system:masters") {
             return true;
         }
-        let subjects =
-            std::iter::once(Subject::User(who.name.clone())).chain(who.groups.iter().map(|group| Subject::Group(group.clone())));
-        subjects.filter_map(|subject| self.grants.get(&subject)).flatten().any(|grant| {
+        self.grants_of(who).any(|grant| {
             grant.namespace.as_ref().is_none_or(|namespace| !wanted.resource.is_empty() && namespace == wanted.namespace)
                 && grant.rules.iter().any(|rule| rule.allows(wanted))
         })
     }
+}
+
+impl Rbac {
+    fn grants_of<'a>(&'a self, who: &Identity) -> impl Iterator<Item = &'a Grant> {
+        let subjects: Vec<Subject> = std::iter::once(Subject::User(who.name.clone()))
+            .chain(who.groups.iter().map(|group| Subject::Group(group.clone())))
+            .collect();
+        subjects.into_iter().filter_map(|subject| self.grants.get(&subject)).flatten()
+    }
+
+    /// The `status` of a SelfSubjectRulesReview.
+    pub(crate) fn rules_of(&self, who: &Identity, namespace: &str) -> Value {
+        let (mut resources, mut urls) = (Vec::new(), Vec::new());
+        let everything = who.is_in("system:masters").then(|| Rule {
+            verbs: vec!["*".to_owned()],
+            groups: vec!["*".to_owned()],
+            resources: vec!["*".to_owned()],
+            ..Rule::default()
+        });
+        let all_urls = who.is_in("system:masters").then(|| Rule {
+            verbs: vec!["*".to_owned()],
+            urls: vec!["*".to_owned()],
+            ..Rule::default()
+        });
+        let granted = self
+            .grants_of(who)
+            .filter(|grant| grant.namespace.as_ref().is_none_or(|of| of == namespace))
+            .flat_map(|grant| grant.rules.iter().filter(|rule| grant.namespace.is_none() || rule.urls.is_empty()));
+        for rule in everything.iter().chain(all_urls.iter()).chain(granted) {
+            if rule.urls.is_empty() {
+                let mut entry = serde_json::json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
+                if !rule.names.is_empty() {
+                    entry["resourceNames"] = serde_json::json!(rule.names);
+                }
+                resources.push(entry);
+            } else {
+                urls.push(serde_json::json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls}));
+            }
+        }
+        serde_json::json!({"resourceRules": resources, "nonResourceRules": urls, "incomplete": false})
+    }
+
+    /// Whether what a rule grants in a namespace (or everywhere) is granted to a user already.
+    fn covers(&self, who: &Identity, rule: &Rule, namespace: &str) -> bool {
+        let one = |verb: &str, group: &str, resource: &str, name: &str, path: &str| {
+            let wanted = Attributes { verb, group, resource: resource.to_owned(), namespace, name, path };
+            self.allows(who, &wanted)
+        };
+        let any = vec![String::new()];
+        let names = if rule.names.is_empty() { &any } else { &rule.names };
+        rule.verbs.iter().all(|verb| {
+            rule.urls.iter().all(|url| one(verb, "", "", "", url))
+                && rule.groups.iter().all(|group| {
+                    rule.resources.iter().all(|resource| names.iter().all(|name| one(verb, group, resource, name, "")))
+                })
+        })
+    }
+}
+
+/// 403 where a role would grant, or a binding pass on, what the caller does not have
+/// (`registry/rbac/*/policybased/storage.go`).
+pub(crate) fn check_escalation(
+    index: &Rbac,
+    state: &State,
+    who: &Identity,
+    resource: &Resource,
+    object: &Value,
+) -> Result<(), Status> {
+    let is_binding = resource.plural.ends_with("bindings");
+    let namespace = object::namespace(object);
+    let (group, name) = ("rbac.authorization.k8s.io", object::name(object));
+    let (target, plural) = if is_binding {
+        let kind = if object["roleRef"]["kind"] == "Role" { "roles" } else { "clusterroles" };
+        (object["roleRef"]["name"].as_str().unwrap_or_default(), kind)
+    } else {
+        (name, resource.plural.as_str())
+    };
+    let verb = if is_binding { "bind" } else { "escalate" };
+    let wanted = Attributes { verb, group, resource: plural.to_owned(), namespace, name: target, path: "" };
+    if index.allows(who, &wanted) {
+        return Ok(());
+    }
+    let role = if is_binding {
+        let scope = if plural == "roles" { namespace } else { "" };
+        let Some(stored) = state.store.get(&StorageKey::new(group, plural), scope, target) else {
+            return Err(Status::not_found(group, plural, target));
+        };
+        stored.value()
+    } else {
+        object.clone()
+    };
+    let rules: Vec<Rule> = role["rules"].as_array().into_iter().flatten().map(Rule::from_value).collect();
+    let missing: Vec<String> = rules.iter().filter(|rule| !index.covers(who, rule, namespace)).map(Rule::describe).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let groups: Vec<String> = who.groups.iter().map(|group| format!("\"{group}\"")).collect();
+    let message = format!(
+        "{}.{group} \"{name}\" is forbidden: user \"{}\" (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
+        resource.plural,
+        who.name,
+        groups.join(" "),
+        missing.join("\n")
+    );
+    Err(Status::new(403, message).with_details(serde_json::json!({"name": name, "group": group, "kind": resource.plural})))
 }
 
 /// The answer to who may not, worded as by the real authorizer.

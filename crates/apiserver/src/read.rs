@@ -24,12 +24,11 @@ impl Filter {
         let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).map_err(bad)?;
         for field in fields.fields() {
             if !supports_field(resource, field) {
-                return Err(Status::bad_request(format!(
-                    "Unable to find \"{}\" that match label selector \"{}\", field selector \"{}\": field label not supported: {field}",
-                    format_args!("{}, Resource={}", resource.api_version(), resource.plural),
-                    query.get("labelSelector").unwrap_or_default(),
-                    query.get("fieldSelector").unwrap_or_default(),
-                )));
+                return Err(Status::bad_request(if has_own_fields(resource) {
+                    format!("field label not supported: {field}")
+                } else {
+                    format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                }));
             }
         }
         Ok(Self { labels, fields })
@@ -47,6 +46,25 @@ impl Filter {
         }
         self.fields.matches(&stored.value())
     }
+}
+
+/// Whether a kind has a conversion of field labels of its own, which words its refusals otherwise.
+fn has_own_fields(resource: &Resource) -> bool {
+    resource.custom.is_some()
+        || matches!(
+            resource.plural.as_str(),
+            "pods"
+                | "events"
+                | "secrets"
+                | "namespaces"
+                | "nodes"
+                | "services"
+                | "replicationcontrollers"
+                | "replicasets"
+                | "jobs"
+                | "certificatesigningrequests"
+                | "customresourcedefinitions"
+        )
 }
 
 /// The field labels of each kind (`pkg/apis/*/v1/conversion.go`, and `selectableFields` of definitions).
@@ -110,6 +128,7 @@ impl Core {
     }
 
     pub(crate) fn list(&self, resource: &Resource, namespace: &str, query: &Query) -> Result<List, Status> {
+        crate::options::check_list(query, false)?;
         let filter = Filter::from_query(resource, query)?;
         let state = self.read();
         let current = state.store.revision();

@@ -3,9 +3,11 @@
 //! Names, kinds, short names, categories and verbs are those of kube-apiserver 1.36 (`kubectl api-resources`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
+
+use crate::structural::Rules;
 
 /// One resource of one API version.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Resource {
     pub verbs: Vec<&'static str>,
     /// The definition's version entry, if it is a custom resource: schema and printer columns.
     pub custom: Option<Arc<Value>>,
+    /// The CEL rules of the schema, compiled when they are first needed.
+    rules: Arc<OnceLock<Option<Arc<Rules>>>>,
 }
 
 /// A subresource.
@@ -64,6 +68,12 @@ impl Resource {
         StorageKey(format!("{group}/{}", self.plural).into())
     }
 
+    /// The CEL rules of a custom resource, if it has any.
+    pub(crate) fn rules(&self) -> Option<&Arc<Rules>> {
+        let compile = || Rules::compile(&self.custom.as_ref()?["schema"]["openAPIV3Schema"]);
+        self.rules.get_or_init(compile).as_ref()
+    }
+
     /// Whether there is a subresource of that name.
     pub fn has_subresource(&self, name: &str) -> bool {
         self.subresources.iter().any(|subresource| subresource.name == name)
@@ -79,7 +89,12 @@ impl Resource {
                 ))
             || matches!(
                 self.plural.as_str(),
-                "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" | "validatingadmissionpolicybindings"
+                "mutatingwebhookconfigurations"
+                    | "validatingwebhookconfigurations"
+                    | "validatingadmissionpolicybindings"
+                    | "endpointslices"
+                    | "networkpolicies"
+                    | "priorityclasses"
             )
     }
 }
@@ -194,6 +209,7 @@ fn built_in(row: &Row) -> Resource {
     let &(group, version, plural, kind, namespaced, short_names, categories, subresources) = row;
     let verbs = match plural {
         "bindings" => vec!["create"],
+        "namespaces" => ALL_VERBS.iter().copied().filter(|verb| *verb != "deletecollection").collect(),
         "componentstatuses" => vec!["get", "list"],
         _ if group == "authentication.k8s.io" || group == "authorization.k8s.io" => vec!["create"],
         _ => ALL_VERBS.to_vec(),
@@ -211,6 +227,7 @@ fn built_in(row: &Row) -> Resource {
         subresources: words(subresources).iter().map(|name| subresource(name, kind)).collect(),
         verbs,
         custom: None,
+        rules: Arc::default(),
     }
 }
 
@@ -223,11 +240,13 @@ pub(crate) struct Registry {
     groups: Vec<String>,
     /// The definitions that resources came from.
     custom: BTreeMap<String, Vec<(String, String, String)>>,
+    /// Where the server is reached, for clients that ask.
+    pub(crate) address: String,
 }
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        let mut registry = Self { by_path: BTreeMap::new(), groups: Vec::new(), custom: BTreeMap::new() };
+        let mut registry = Self { by_path: BTreeMap::new(), groups: Vec::new(), custom: BTreeMap::new(), address: String::new() };
         for row in BUILT_IN {
             registry.add(built_in(row));
         }
@@ -313,6 +332,7 @@ impl Registry {
                 subresources,
                 verbs: ALL_VERBS.to_vec(),
                 custom: Some(Arc::new(version.clone())),
+                rules: Arc::default(),
             }));
         }
         self.custom.insert(kubeapi::object::name(definition).to_owned(), keys);

@@ -1,6 +1,7 @@
 //! The server as a whole: built, started, handed requests in memory, stopped on drop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::http::{Request, Response};
@@ -15,6 +16,7 @@ use crate::client::{Client, Gr};
 use crate::controllers;
 use crate::core::Core;
 use crate::http::Shell;
+use crate::journal::{Journal, JournalError};
 use crate::rbac;
 
 /// What the server asks of whoever runs the pods.
@@ -38,6 +40,12 @@ pub enum StartError {
     /// The certificates could not be made.
     #[error("cannot make the server's certificates")]
     Pki(#[from] PkiError),
+    /// The file to keep objects in cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// What the file holds cannot be read or written.
+    #[error("cannot read or write the file with the objects")]
+    Database(#[from] redb::Error),
     /// The first objects could not be created: a bug of this crate.
     #[error("cannot create the first objects: {0}")]
     Bootstrap(#[from] Status),
@@ -50,11 +58,13 @@ pub struct Builder {
     authority: Option<Arc<CertificateAuthority>>,
     pods: Option<Arc<dyn PodBackend>>,
     tokens: Vec<(String, Identity)>,
+    service_accounts: bool,
+    persist: Option<PathBuf>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { seed: None, service_network: [127, 0], authority: None, pods: None, tokens: Vec::new() }
+        Self { seed: None, service_network: [127, 0], authority: None, pods: None, tokens: Vec::new(), service_accounts: false, persist: None }
     }
 }
 
@@ -89,6 +99,19 @@ impl Builder {
         self
     }
 
+    /// Gives new pods the ServiceAccount `default` where they name none, as the admission plugin of that name does. For
+    /// servers whose pods run.
+    pub fn service_account_admission(mut self) -> Self {
+        self.service_accounts = true;
+        self
+    }
+
+    /// Keeps objects, with their resourceVersions, in a file: a server that is started with it again has them.
+    pub fn persist(mut self, file: impl Into<PathBuf>) -> Self {
+        self.persist = Some(file.into());
+        self
+    }
+
     /// Makes the server without listening anywhere.
     ///
     /// # Errors
@@ -100,14 +123,31 @@ impl Builder {
             None => Arc::new(CertificateAuthority::new("kubernetes")?),
         };
         let seed = self.seed.unwrap_or_else(|| u64::from_le_bytes(random()));
-        let core = Arc::new(Core::new(seed, self.service_network, &random::<32>()));
-        let admin_token = hex(&random::<24>());
+        let (mut token_key, mut admin_token) = (random::<32>().to_vec(), hex(&random::<24>()));
+        let journal = self.persist.as_deref().map(Journal::open).transpose()?;
+        if let Some(journal) = &journal {
+            // Tokens that were handed out stay good.
+            let kept = |name: &str, fresh: Vec<u8>| match journal.setting(name)? {
+                Some(value) => Ok(value),
+                None => journal.set(name, &fresh).map(|()| fresh),
+            };
+            token_key = kept("token-key", token_key)?;
+            let kept = kept("admin-token", admin_token.clone().into_bytes())?;
+            admin_token = String::from_utf8_lossy(&kept).into_owned();
+        }
+        let core = Arc::new(Core::new(seed, self.service_network, &token_key, self.service_accounts));
+        if let Some(journal) = journal {
+            core.write().store.attach(journal)?;
+            core.reload();
+        }
         core.tokens.add(admin_token.clone(), Identity::admin("kubernetes-admin"));
         for (token, identity) in self.tokens {
             core.tokens.add(token, identity);
         }
-        let client = Client { core: core.clone(), who: Arc::new(Identity::admin("system:apiserver")) };
-        bootstrap(&client, &core)?;
+        let client = Client { core: core.clone(), who: Arc::new(Identity::admin("system:apiserver")), manager: "kube-controller-manager" };
+        if core.read().store.is_empty() {
+            bootstrap(&client, &core)?;
+        }
         Ok(ApiServer {
             shell: Arc::new(Shell { core, pods: self.pods }),
             authority,
@@ -213,7 +253,16 @@ impl ApiServer {
         };
         tokio::spawn(wire::serve(listener, Some(tls), Arc::new(handler), Arc::new(()), self.stop.clone()));
         self.address = Some(address);
+        self.announce(address);
         Ok(address)
+    }
+
+    /// Tells clients where they are: discovery names the address, the `kubernetes` Service its port.
+    fn announce(&self, address: SocketAddr) {
+        self.shell.core.write().registry.address = address.to_string();
+        let port = json!([{"op": "replace", "path": "/spec/ports/0/targetPort", "value": address.port()}]);
+        // The Service is there: it was made before anyone could delete it.
+        let _ = self.client().as_manager("kube-apiserver").json_patch(Gr::core("services"), "default", "kubernetes", &port);
     }
 
     /// Runs namespaces, ServiceAccounts and garbage collection in tasks that end with the server.
@@ -240,7 +289,7 @@ impl ApiServer {
 
     /// A client inside this process with all rights.
     pub fn client(&self) -> Client {
-        Client { core: self.shell.core.clone(), who: Arc::new(Identity::admin("system:apiserver")) }
+        Client { core: self.shell.core.clone(), who: Arc::new(Identity::admin("system:apiserver")), manager: "kube-controller-manager" }
     }
 
     /// Where it listens, if it does.

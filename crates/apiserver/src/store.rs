@@ -13,6 +13,7 @@ use kubeapi::object;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::journal::Journal;
 use crate::resource::StorageKey;
 
 /// Events that a table remembers. kube-apiserver's watch cache holds 100 to 102,400 by load
@@ -28,6 +29,7 @@ pub struct Stored {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
     pub(crate) revision: u64,
+    pub(crate) is_deleting: bool,
     labels: Box<[(Box<str>, Box<str>)]>,
     pub(crate) api_version: Box<str>,
     /// The object, apiVersion and kind first.
@@ -113,12 +115,43 @@ pub(crate) struct Store {
     last_removal: u64,
     any_change: watch::Sender<u64>,
     tables: HashMap<StorageKey, Table>,
+    journal: Option<Journal>,
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
         // etcd's first revision is 1; Kubernetes never shows 0, which means "any".
-        Self { revision: 1, last_removal: 0, any_change: watch::Sender::new(1), tables: HashMap::new() }
+        Self { revision: 1, last_removal: 0, any_change: watch::Sender::new(1), tables: HashMap::new(), journal: None }
+    }
+
+    /// Takes over what a journal holds, and writes to it from now on.
+    pub(crate) fn attach(&mut self, journal: Journal) -> Result<(), redb::Error> {
+        let (revision, entries) = journal.load()?;
+        for entry in entries {
+            let Ok(mut value) = serde_json::from_slice::<Value>(&entry.json) else { continue };
+            let stored = stored(&mut value, entry.revision);
+            let table = self.table(&StorageKey(entry.storage.as_str().into()));
+            table.compacted = revision;
+            table.objects.insert((stored.namespace.clone(), stored.name.clone()), stored);
+        }
+        self.revision = self.revision.max(revision);
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    /// Whether anything was taken over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.values().all(|table| table.objects.is_empty())
+    }
+
+    /// Writes to disk, if that is asked for. Panics where that fails: the request is answered with 500, and nothing changed.
+    fn journal(&self, storage: &StorageKey, stored: &Stored, is_gone: bool) {
+        if let Some(journal) = &self.journal {
+            let json = (!is_gone).then_some(&*stored.json);
+            journal
+                .record(stored.revision, &storage.0, &stored.namespace, &stored.name, json)
+                .expect("the object can be written to disk");
+        }
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -159,6 +192,7 @@ impl Store {
             self.last_removal = self.revision;
         }
         let stored = stored(&mut value, self.revision);
+        self.journal(storage, &stored, false);
         let table = self.table(storage);
         let before = table.objects.insert((stored.namespace.clone(), stored.name.clone()), stored.clone());
         let change = if before.is_some() { Change::Modified } else { Change::Added };
@@ -172,6 +206,7 @@ impl Store {
         self.revision += 1;
         self.last_removal = self.revision;
         let stored = stored(&mut last, self.revision);
+        self.journal(storage, &stored, true);
         let table = self.table(storage);
         let before = table.objects.remove(&(stored.namespace.clone(), stored.name.clone()));
         table.record(Event { change: Change::Deleted, object: stored.clone(), before });
@@ -181,12 +216,12 @@ impl Store {
 
     /// Events after a revision, in order.
     pub(crate) fn events_after(
-        &mut self,
+        &self,
         storage: &StorageKey,
         revision: u64,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, Compacted> {
-        let table = self.table(storage);
+        let Some(table) = self.tables.get(storage) else { return Ok(Vec::new()) };
         if revision < table.compacted {
             return Err(Compacted { oldest: table.compacted });
         }
@@ -229,7 +264,8 @@ fn stored(value: &mut Value, revision: u64) -> Arc<Stored> {
     }
     // The rest is an object with metadata in it: all but its opening brace follows.
     json.push_str(&value.to_string()[1..]);
-    Arc::new(Stored { namespace, name, revision, labels, api_version, json: json.into(), head })
+    let is_deleting = object::is_deleting(value);
+    Arc::new(Stored { namespace, name, revision, is_deleting, labels, api_version, json: json.into(), head })
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kubeapi::{RequestInfo, Status};
 use tokio::sync::watch;
 
@@ -55,34 +54,21 @@ pub struct Watcher {
     pub timeout: Option<Duration>,
 }
 
-pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo, _now: Timestamp) -> Result<Watcher, Status> {
+pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo) -> Result<Watcher, Status> {
     let query = &info.query;
     let filter = Filter::from_query(resource, query)?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let initial_events = match query.get("sendInitialEvents") {
-        Some(_) if query.get("resourceVersionMatch") != Some("NotOlderThan") => {
-            return Err(Status::invalid(
-                "meta.k8s.io",
-                "ListOptions",
-                "",
-                &[(
-                    "resourceVersionMatch".to_owned(),
-                    "FieldValueForbidden",
-                    "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan".to_owned(),
-                )],
-            ));
-        }
-        Some(value) => Some(value == "true"),
-        None => None,
-    };
+    crate::options::check_list(query, true)?;
+    let initial_events = query.get("sendInitialEvents").map(|value| value == "true" || value == "1");
     let storage = resource.storage();
     let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
     let wanted: Option<u64> = match query.get("resourceVersion") {
         None | Some("" | "0") => None,
-        Some(text) => Some(
-            text.parse()
-                .map_err(|_| Status::bad_request(format!("Invalid value: \"{text}\": the resourceVersion is not a number")))?,
-        ),
+        // The real server answers 500 here, where a list answers 400.
+        Some(text) => Some(text.parse().map_err(|_| {
+            let message = format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax");
+            Status::new(500, message).with_reason("")
+        })?),
     };
     let mut state = core.write();
     let current = state.store.revision();
@@ -124,7 +110,7 @@ impl Watcher {
         self.head.borrow_and_update();
         let mut events: Vec<WatchEvent> = self.ready.drain(..).collect();
         loop {
-            let batch = self.core.write().store.events_after(&self.storage, self.cursor, BATCH).map_err(|compacted| {
+            let batch = self.core.read().store.events_after(&self.storage, self.cursor, BATCH).map_err(|compacted| {
                 Status::new(410, format!("too old resource version: {} ({})", self.cursor, compacted.oldest))
             })?;
             let Some(last) = batch.last() else { return Ok(events) };

@@ -132,6 +132,33 @@ impl LabelSelector {
     }
 }
 
+impl std::fmt::Display for LabelSelector {
+    /// As a query string has it, sorted by key (apimachinery `pkg/labels` `Requirement.String`).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut sorted: Vec<&Requirement> = self.requirements.iter().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
+        for (index, requirement) in sorted.into_iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            let key = &requirement.key;
+            let mut values = requirement.values.clone();
+            values.sort();
+            match requirement.operator {
+                Operator::In if values.len() == 1 => write!(f, "{key}={}", values[0])?,
+                Operator::In => write!(f, "{key} in ({})", values.join(","))?,
+                Operator::NotIn if values.len() == 1 => write!(f, "{key}!={}", values[0])?,
+                Operator::NotIn => write!(f, "{key} notin ({})", values.join(","))?,
+                Operator::Exists => f.write_str(key)?,
+                Operator::DoesNotExist => write!(f, "!{key}")?,
+                Operator::Greater => write!(f, "{key}>{}", values[0])?,
+                Operator::Less => write!(f, "{key}<{}", values[0])?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The end of the first requirement: a comma outside parentheses.
 fn split_at_comma(text: &str) -> Result<usize, SelectorError> {
     let mut depth = 0usize;
@@ -275,7 +302,9 @@ impl FieldSelector {
                 Value::Number(number) => number.to_string(),
                 _ => String::new(),
             };
-            (text == *wanted) == *equal
+            // Go's zero values are left out of JSON, and selected by what they are.
+            let is_zero = value.is_null() && matches!(wanted.as_str(), "false" | "0");
+            (text == *wanted || is_zero) == *equal
         })
     }
 }

@@ -73,7 +73,12 @@ impl Status {
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let causes: Vec<Value> =
             causes.iter().map(|(field, reason, message)| json!({"field": field, "reason": reason, "message": message})).collect();
-        let mut details = json!({"name": name, "kind": kind, "causes": causes});
+        let mut details = json!({"causes": causes});
+        for (field, text) in [("name", name), ("kind", kind)] {
+            if !text.is_empty() {
+                details[field] = text.into();
+            }
+        }
         if !group.is_empty() {
             details["group"] = group.into();
         }

@@ -89,7 +89,7 @@ impl Component {
 
         let tls = wire::pki::client_config(&context.authority_pem, &["h2", "http/1.1"]).map_err(|error| error.to_string())?;
         let config = ClientConfig {
-            dial: Dial { address: context.api, source: Some(context.address.into()), tls: Some(tls) },
+            dial: Dial { address: context.api, source: Some(context.address.into()), tls: Some(tls), server_name: None },
             token: context.token.clone(),
             user_agent: format!("{}/{} (linux/amd64) kubernetes/$Format", self.name, release.release),
             spec: release.client.clone(),

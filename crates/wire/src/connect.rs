@@ -23,6 +23,8 @@ pub struct Dial {
     pub source: Option<IpAddr>,
     /// TLS, or plain text without it.
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The name that the server's certificate must have; its address unless given.
+    pub server_name: Option<String>,
 }
 
 /// Why no connection came about. The variant tells the phase, which decides how Go words the failure.
@@ -95,7 +97,11 @@ impl Connection {
         .await
         .map_err(|source| ConnectError::Dial { address, source })?;
         let Some(config) = &dial.tls else { return Self::http1(TokioIo::new(stream), address).await };
-        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+        let name = match &dial.server_name {
+            None => rustls::pki_types::ServerName::IpAddress(address.ip().into()),
+            Some(name) => rustls::pki_types::ServerName::try_from(name.clone())
+                .map_err(|error| ConnectError::Tls { address, source: std::io::Error::other(error) })?,
+        };
         let stream = tokio_rustls::TlsConnector::from(config.clone())
             .connect(name, stream)
             .await

@@ -50,6 +50,12 @@ pub(crate) enum Action {
         patch: Value,
     },
     Delete(Gr, String, String),
+    /// Give a pod to a node.
+    Bind {
+        namespace: String,
+        name: String,
+        node: String,
+    },
     Event {
         about: Arc<Value>,
         component: &'static str,
@@ -173,6 +179,7 @@ fn perform(client: &Client, action: Action) -> bool {
             client.merge(*gr, namespace, name, subresource, patch).map(|_| ())
         }
         Action::Delete(gr, namespace, name) => client.delete(*gr, namespace, name, None),
+        Action::Bind { namespace, name, node } => client.bind(namespace, name, node),
         Action::Event { about, component, kind, reason, message } => {
             events::record(client, about, component, kind, reason, message);
             Ok(())

@@ -16,13 +16,7 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
             .find(|node| node["spec"]["unschedulable"] != true && selector.matches(&node["metadata"]["labels"]));
         if let Some(node) = node {
             let node = object::name(node);
-            actions.push(Action::Merge {
-                gr: PODS,
-                namespace: namespace.clone(),
-                name: name.clone(),
-                subresource: "",
-                patch: json!({"spec": {"nodeName": node}}),
-            });
+            actions.push(Action::Bind { namespace: namespace.clone(), name: name.clone(), node: node.to_owned() });
             actions.push(Action::Event {
                 about: pod.clone(),
                 component: "default-scheduler",

@@ -13,6 +13,7 @@ macro_rules! say_text {
     };
 }
 
+mod apiserver;
 mod doctor;
 mod down;
 mod fault;
@@ -67,6 +68,8 @@ enum Command {
     /// Run, check and list scenario files.
     #[command(subcommand)]
     Scenario(scenario::ScenarioCommand),
+    /// Run the API server alone, for tests and tools.
+    Apiserver(apiserver::Apiserver),
     /// Run the lab in the foreground (what `up` starts).
     #[command(hide = true)]
     Supervise(supervise::Supervise),
@@ -140,6 +143,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Fault(command) => command.run().await,
         Command::Ledger(command) => command.run().await,
         Command::Scenario(command) => command.run().await,
+        Command::Apiserver(command) => command.run().await,
         Command::Supervise(command) => command.run().await,
     }
 }

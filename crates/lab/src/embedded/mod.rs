@@ -221,7 +221,7 @@ fn claim(
                 continue;
             }
         };
-        let mut server = ApiServer::builder().service_network(network).authority(authority.clone()).pods(logs.clone()).build()?;
+        let mut server = ApiServer::builder().service_account_admission().service_network(network).authority(authority.clone()).pods(logs.clone()).build()?;
         match server.listen(SocketAddr::from(([127, block, 0, 1], port))) {
             Ok(_) => return Ok((server, network, claim)),
             Err(error) => {

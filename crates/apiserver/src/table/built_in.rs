@@ -1,16 +1,17 @@
-//! `meta.k8s.io/v1` Tables: what `kubectl get` prints. Columns and cells follow k8s.io/kubernetes
-//! `pkg/printers/internalversion/printers.go`; custom resources print their `additionalPrinterColumns`.
+//! Columns and cells of the built-in kinds (k8s.io/kubernetes `pkg/printers/internalversion/printers.go`).
 
 use jiff::Timestamp;
 use kubeapi::object;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::human_duration;
 use crate::resource::Resource;
 
 /// A column: name, type, format, priority (above 0 is shown with `-o wide` only).
-type Column = (&'static str, &'static str, &'static str, i64);
+pub(super) type Column = (&'static str, &'static str, &'static str, i64);
 
-fn columns(resource: &Resource) -> &'static [Column] {
+/// The columns of a resource.
+pub(super) fn columns(resource: &Resource) -> &'static [Column] {
     const NAME: Column = ("Name", "string", "name", 0);
     const AGE: Column = ("Age", "string", "", 0);
     match (resource.group.as_str(), resource.plural.as_str()) {
@@ -49,7 +50,6 @@ fn columns(resource: &Resource) -> &'static [Column] {
         ("", "namespaces") => &[NAME, ("Status", "string", "", 0), AGE],
         ("", "configmaps") => &[NAME, ("Data", "string", "", 0), AGE],
         ("", "secrets") => &[NAME, ("Type", "string", "", 0), ("Data", "string", "", 0), AGE],
-        ("", "serviceaccounts") => &[NAME, ("Secrets", "string", "", 0), AGE],
         ("", "endpoints") => &[NAME, ("Endpoints", "string", "", 0), AGE],
         ("discovery.k8s.io", "endpointslices") => {
             &[NAME, ("AddressType", "string", "", 0), ("Ports", "string", "", 0), ("Endpoints", "string", "", 0), AGE]
@@ -102,6 +102,108 @@ fn columns(resource: &Resource) -> &'static [Column] {
             ("Images", "string", "", 1),
             ("Selector", "string", "", 1),
         ],
+        ("", "replicationcontrollers") => &[
+            NAME,
+            ("Desired", "integer", "", 0),
+            ("Current", "integer", "", 0),
+            ("Ready", "integer", "", 0),
+            AGE,
+            ("Containers", "string", "", 1),
+            ("Images", "string", "", 1),
+            ("Selector", "string", "", 1),
+        ],
+        ("batch", "jobs") => &[
+            NAME,
+            ("Status", "string", "", 0),
+            ("Completions", "string", "", 0),
+            ("Duration", "string", "", 0),
+            AGE,
+            ("Containers", "string", "", 1),
+            ("Images", "string", "", 1),
+            ("Selector", "string", "", 1),
+        ],
+        ("batch", "cronjobs") => &[
+            NAME,
+            ("Schedule", "string", "", 0),
+            ("Timezone", "string", "", 0),
+            ("Suspend", "boolean", "", 0),
+            ("Active", "integer", "", 0),
+            ("Last Schedule", "string", "", 0),
+            AGE,
+            ("Containers", "string", "", 1),
+            ("Images", "string", "", 1),
+            ("Selector", "string", "", 1),
+        ],
+        ("", "persistentvolumeclaims") => &[
+            NAME,
+            ("Status", "string", "", 0),
+            ("Volume", "string", "", 0),
+            ("Capacity", "string", "", 0),
+            ("Access Modes", "string", "", 0),
+            ("StorageClass", "string", "", 0),
+            ("VolumeAttributesClass", "string", "", 0),
+            AGE,
+            ("VolumeMode", "string", "", 1),
+        ],
+        ("", "persistentvolumes") => &[
+            NAME,
+            ("Capacity", "string", "", 0),
+            ("Access Modes", "string", "", 0),
+            ("Reclaim Policy", "string", "", 0),
+            ("Status", "string", "", 0),
+            ("Claim", "string", "", 0),
+            ("StorageClass", "string", "", 0),
+            ("VolumeAttributesClass", "string", "", 0),
+            ("Reason", "string", "", 0),
+            AGE,
+            ("VolumeMode", "string", "", 1),
+        ],
+        ("storage.k8s.io", "storageclasses") => &[
+            NAME,
+            ("Provisioner", "string", "", 0),
+            ("ReclaimPolicy", "string", "", 0),
+            ("VolumeBindingMode", "string", "", 0),
+            ("AllowVolumeExpansion", "string", "", 0),
+            AGE,
+        ],
+        ("policy", "poddisruptionbudgets") => &[
+            NAME,
+            ("Min Available", "string", "", 0),
+            ("Max Unavailable", "string", "", 0),
+            ("Allowed Disruptions", "integer", "", 0),
+            AGE,
+        ],
+        ("scheduling.k8s.io", "priorityclasses") => {
+            &[NAME, ("Value", "integer", "", 0), ("Global-Default", "boolean", "", 0), AGE, ("PreemptionPolicy", "string", "", 0)]
+        }
+        ("networking.k8s.io", "ingresses") => &[
+            NAME,
+            ("Class", "string", "", 0),
+            ("Hosts", "string", "", 0),
+            ("Address", "string", "", 0),
+            ("Ports", "string", "", 0),
+            AGE,
+        ],
+        ("networking.k8s.io", "ingressclasses") => {
+            &[NAME, ("Controller", "string", "", 0), ("Parameters", "string", "", 0), AGE]
+        }
+        ("networking.k8s.io", "networkpolicies") => &[NAME, ("Pod-Selector", "string", "", 0), AGE],
+        ("apps", "controllerrevisions") => {
+            &[NAME, ("Controller", "string", "", 0), ("Revision", "string", "", 0), AGE]
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            &[NAME, ("Webhooks", "integer", "", 0), AGE]
+        }
+        ("apiregistration.k8s.io", _) => &[NAME, ("Service", "string", "", 0), ("Available", "string", "", 0), AGE],
+        ("certificates.k8s.io", _) => &[
+            NAME,
+            AGE,
+            ("SignerName", "string", "", 0),
+            ("Requestor", "string", "", 0),
+            ("RequestedDuration", "string", "", 0),
+            ("Condition", "string", "", 0),
+        ],
+        ("node.k8s.io", _) => &[NAME, ("Handler", "string", "", 0), AGE],
         ("coordination.k8s.io", "leases") => &[NAME, ("Holder", "string", "", 0), AGE],
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &[
             NAME,
@@ -116,35 +218,36 @@ fn columns(resource: &Resource) -> &'static [Column] {
     }
 }
 
-/// The age of a time as kubectl words it (`k8s.io/apimachinery/pkg/util/duration.HumanDuration`).
-pub fn human_duration(seconds: i64) -> String {
-    let two = |big: i64, big_unit: &str, small: i64, small_unit: &str| {
-        if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit}{small}{small_unit}") }
-    };
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match seconds {
-        ..=-2 => "<invalid>".to_owned(),
-        -1..=0 => "0s".to_owned(),
-        1..120 => format!("{seconds}s"),
-        120..600 => two(minutes, "m", seconds % 60, "s"),
-        600..10800 => format!("{minutes}m"),
-        10800..28800 => two(hours, "h", minutes % 60, "m"),
-        28800..172_800 => format!("{hours}h"),
-        172_800..691_200 => two(hours / 24, "d", hours % 24, "h"),
-        691_200..63_072_000 => format!("{}d", hours / 24),
-        63_072_000..252_288_000 => two(hours / 24 / 365, "y", hours / 24 % 365, "d"),
-        _ => format!("{}y", hours / 24 / 365),
-    }
-}
-
-fn age(now: Timestamp, time: &Value) -> String {
+pub(super) fn age(now: Timestamp, time: &Value) -> String {
     match time.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
         Some(time) => human_duration((now.as_millisecond() - time.as_millisecond()).div_euclid(1000)),
         None => "<unknown>".to_owned(),
     }
 }
 
-fn text(value: &Value) -> &str {
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+fn unset(text: &str) -> &str {
+    if text.is_empty() { "<unset>" } else { text }
+}
+
+/// `RWO,ROX`, as kubectl shortens access modes.
+fn access_modes(modes: &Value) -> String {
+    joined(list(modes).map(|mode| {
+        match text(mode) {
+            "ReadWriteOnce" => "RWO",
+            "ReadOnlyMany" => "ROX",
+            "ReadWriteMany" => "RWX",
+            "ReadWriteOncePod" => "RWOP",
+            other => other,
+        }
+        .to_owned()
+    }))
+}
+
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -152,7 +255,7 @@ fn or_none(text: String) -> String {
     if text.is_empty() { "<none>".to_owned() } else { text }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -234,14 +337,15 @@ fn subjects(binding: &Value, kind: &str) -> String {
     }))
 }
 
-fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
+/// The cells of an object, one for each column.
+pub(super) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
     let name: Value = object::name(object).into();
     let created = &object["metadata"]["creationTimestamp"];
     let age_cell: Value = age(now, created).into();
     let spec = &object["spec"];
     let status = &object["status"];
     let number = |value: &Value| Value::from(value.as_i64().unwrap_or(0));
-    let count = |value: &Value| Value::from(value.as_object().map_or(0, serde_json::Map::len).to_string());
+    let count = |value: &Value| Value::from(value.as_object().map_or(0, serde_json::Map::len));
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => {
             let (word, ready, total, restarts) = pod_status(object);
@@ -301,10 +405,9 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
         ("", "namespaces") => vec![name, status["phase"].clone(), age_cell],
         ("", "configmaps") => {
             let entries = ["data", "binaryData"].map(|key| object[key].as_object().map_or(0, serde_json::Map::len));
-            vec![name, (entries[0] + entries[1]).to_string().into(), age_cell]
+            vec![name, (entries[0] + entries[1]).into(), age_cell]
         }
         ("", "secrets") => vec![name, object["type"].clone(), count(&object["data"]), age_cell],
-        ("", "serviceaccounts") => vec![name, list(&object["secrets"]).count().to_string().into(), age_cell],
         ("", "endpoints") => vec![name, endpoints_text(object).into(), age_cell],
         ("discovery.k8s.io", "endpointslices") => {
             let ports: Vec<String> = list(&object["ports"])
@@ -335,7 +438,7 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
                 object["source"]["component"].as_str().unwrap_or_else(|| text(&object["reportingComponent"])).into(),
                 text(&object["message"]).trim().into(),
                 first.map_or_else(|| "<unknown>".to_owned(), |time| age(now, time)).into(),
-                object["count"].as_i64().unwrap_or(1).to_string().into(),
+                object["count"].as_i64().or_else(|| object["series"]["count"].as_i64()).unwrap_or(1).into(),
                 name,
             ]
         }
@@ -344,8 +447,8 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
             vec![
                 name,
                 format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"])).into(),
-                number(&status["updatedReplicas"]).to_string().into(),
-                number(&status["availableReplicas"]).to_string().into(),
+                number(&status["updatedReplicas"]),
+                number(&status["availableReplicas"]),
                 age_cell,
                 containers,
                 images,
@@ -386,6 +489,198 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
                 selector_text(&spec["selector"]).into(),
             ]
         }
+        ("", "replicationcontrollers") => {
+            let [containers, images] = containers_and_images(&spec["template"]);
+            vec![
+                name,
+                number(&spec["replicas"]),
+                number(&status["replicas"]),
+                number(&status["readyReplicas"]),
+                age_cell,
+                containers,
+                images,
+                selector_text(&spec["selector"]).into(),
+            ]
+        }
+        ("batch", "jobs") => {
+            let [containers, images] = containers_and_images(&spec["template"]);
+            let done = |kind: &str| object::condition(object, kind) == Some("True");
+            let word = if done("Complete") {
+                "Complete"
+            } else if done("Failed") {
+                "Failed"
+            } else if object::is_deleting(object) {
+                "Terminating"
+            } else if done("Suspended") {
+                "Suspended"
+            } else {
+                "Running"
+            };
+            let duration = match (time(&status["startTime"]), time(&status["completionTime"])) {
+                (Some(start), Some(end)) => human_duration(end.duration_since(start).as_secs()),
+                (Some(start), None) => human_duration(now.duration_since(start).as_secs()),
+                _ => String::new(),
+            };
+            let completions = spec["completions"].as_i64().unwrap_or(1);
+            vec![
+                name,
+                word.into(),
+                format!("{}/{completions}", number(&status["succeeded"])).into(),
+                duration.into(),
+                age_cell,
+                containers,
+                images,
+                selector_text(&spec["selector"]).into(),
+            ]
+        }
+        ("batch", "cronjobs") => {
+            let template = &spec["jobTemplate"]["spec"]["template"];
+            let [containers, images] = containers_and_images(template);
+            let last = &status["lastScheduleTime"];
+            vec![
+                name,
+                spec["schedule"].clone(),
+                or_none(text(&spec["timeZone"]).to_owned()).into(),
+                spec["suspend"].as_bool().unwrap_or(false).to_string().into(),
+                list(&status["active"]).count().into(),
+                if last.is_null() { "<none>".into() } else { age(now, last).into() },
+                age_cell,
+                containers,
+                images,
+                "<none>".into(),
+            ]
+        }
+        ("", "persistentvolumeclaims") => vec![
+            name,
+            if object::is_deleting(object) { "Terminating".into() } else { text(&status["phase"]).into() },
+            text(&spec["volumeName"]).into(),
+            text(&status["capacity"]["storage"]).into(),
+            access_modes(&status["accessModes"]).into(),
+            text(&spec["storageClassName"]).into(),
+            unset(text(&spec["volumeAttributesClassName"])).into(),
+            age_cell,
+            unset(text(&spec["volumeMode"])).into(),
+        ],
+        ("", "persistentvolumes") => {
+            let claim = &spec["claimRef"];
+            let claim =
+                if claim.is_object() { format!("{}/{}", text(&claim["namespace"]), text(&claim["name"])) } else { String::new() };
+            vec![
+                name,
+                text(&spec["capacity"]["storage"]).into(),
+                access_modes(&spec["accessModes"]).into(),
+                text(&spec["persistentVolumeReclaimPolicy"]).into(),
+                if object::is_deleting(object) { "Terminating".into() } else { text(&status["phase"]).into() },
+                claim.into(),
+                text(&spec["storageClassName"]).into(),
+                unset(text(&spec["volumeAttributesClassName"])).into(),
+                text(&status["reason"]).into(),
+                age_cell,
+                unset(text(&spec["volumeMode"])).into(),
+            ]
+        }
+        ("storage.k8s.io", "storageclasses") => {
+            let marked = object["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true";
+            let shown = if marked { format!("{} (default)", object::name(object)) } else { object::name(object).to_owned() };
+            vec![
+                shown.into(),
+                text(&object["provisioner"]).into(),
+                object["reclaimPolicy"].as_str().unwrap_or("Delete").into(),
+                object["volumeBindingMode"].as_str().unwrap_or("Immediate").into(),
+                (object["allowVolumeExpansion"] == true).into(),
+                age_cell,
+            ]
+        }
+        ("policy", "poddisruptionbudgets") => {
+            let amount = |value: &Value| match value {
+                Value::Null => Value::from("N/A"),
+                Value::String(text) => text.as_str().into(),
+                other => other.to_string().into(),
+            };
+            vec![
+                name,
+                amount(&spec["minAvailable"]),
+                amount(&spec["maxUnavailable"]),
+                number(&status["disruptionsAllowed"]),
+                age_cell,
+            ]
+        }
+        ("scheduling.k8s.io", "priorityclasses") => vec![
+            name,
+            number(&object["value"]),
+            (object["globalDefault"] == true).into(),
+            age_cell,
+            object["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority").into(),
+        ],
+        ("networking.k8s.io", "ingresses") => {
+            let hosts: Vec<String> =
+                list(&spec["rules"]).map(|rule| text(&rule["host"]).to_owned()).filter(|host| !host.is_empty()).collect();
+            let addresses = joined(list(&status["loadBalancer"]["ingress"]).map(|entry| {
+                entry["ip"].as_str().or_else(|| entry["hostname"].as_str()).unwrap_or_default().to_owned()
+            }));
+            vec![
+                name,
+                or_none(text(&spec["ingressClassName"]).to_owned()).into(),
+                if hosts.is_empty() { "*".into() } else { shortened(&hosts).into() },
+                addresses.into(),
+                if spec["tls"].is_null() { "80".into() } else { "80, 443".into() },
+                age_cell,
+            ]
+        }
+        ("networking.k8s.io", "ingressclasses") => {
+            let parameters = &spec["parameters"];
+            let shown = match (text(&parameters["apiGroup"]), text(&parameters["kind"]), text(&parameters["name"])) {
+                (_, "", _) => "<none>".to_owned(),
+                ("", kind, name) => format!("{kind}/{name}"),
+                (group, kind, name) => format!("{kind}.{group}/{name}"),
+            };
+            vec![name, text(&spec["controller"]).into(), shown.into(), age_cell]
+        }
+        ("networking.k8s.io", "networkpolicies") => vec![name, selector_text(&spec["podSelector"]).into(), age_cell],
+        ("apps", "controllerrevisions") => {
+            let owner = list(&object["metadata"]["ownerReferences"]).find(|owner| owner["controller"] == true);
+            let controller = owner.map(|owner| {
+                let group = text(&owner["apiVersion"]).split_once('/').map_or("", |(group, _)| group);
+                let kind = text(&owner["kind"]).to_lowercase();
+                if group.is_empty() { format!("{kind}/{}", text(&owner["name"])) } else { format!("{kind}.{group}/{}", text(&owner["name"])) }
+            });
+            vec![name, controller.unwrap_or_else(|| "<none>".to_owned()).into(), number(&object["revision"]), age_cell]
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            vec![name, list(&object["webhooks"]).count().into(), age_cell]
+        }
+        ("apiregistration.k8s.io", _) => {
+            let service = &spec["service"];
+            let of = if service.is_object() {
+                format!("{}/{}", text(&service["namespace"]), text(&service["name"]))
+            } else {
+                "Local".to_owned()
+            };
+            let condition = list(&status["conditions"]).find(|condition| condition["type"] == "Available");
+            let available = match condition {
+                Some(condition) if condition["status"] == "True" => "True".to_owned(),
+                Some(condition) => format!("{} ({})", text(&condition["status"]), text(&condition["reason"])),
+                None => "Unknown".to_owned(),
+            };
+            vec![name, of.into(), available.into(), age_cell]
+        }
+        ("certificates.k8s.io", _) => {
+            let has = |kind: &str| list(&status["conditions"]).any(|condition| condition["type"] == kind);
+            let mut words = match (has("Denied"), has("Approved")) {
+                (true, _) => "Denied".to_owned(),
+                (_, true) => "Approved".to_owned(),
+                _ => "Pending".to_owned(),
+            };
+            if has("Failed") {
+                words.push_str(",Failed");
+            }
+            if !status["certificate"].is_null() {
+                words.push_str(",Issued");
+            }
+            let duration = spec["expirationSeconds"].as_i64().map_or_else(|| "<none>".to_owned(), human_duration);
+            vec![name, age_cell, text(&spec["signerName"]).into(), text(&spec["username"]).into(), duration.into(), words.into()]
+        }
+        ("node.k8s.io", _) => vec![name, text(&object["handler"]).into(), age_cell],
         ("coordination.k8s.io", "leases") => vec![name, text(&spec["holderIdentity"]).into(), age_cell],
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => vec![
             name,
@@ -400,146 +695,3 @@ fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
     }
 }
 
-/// Looks a printer column's simple JSONPath up: `.a.b`, `.a[0].b`, `.a[?(@.type=="Ready")].status`.
-pub(crate) fn json_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    let mut value = object;
-    let mut rest = path;
-    while !rest.is_empty() {
-        if let Some(tail) = rest.strip_prefix('.') {
-            let end = tail.find(['.', '[']).unwrap_or(tail.len());
-            if end > 0 {
-                value = value.get(tail[..end].replace("\\", "").as_str())?;
-            }
-            rest = &tail[end..];
-        } else if let Some(tail) = rest.strip_prefix('[') {
-            let end = tail.find(']')?;
-            let inside = &tail[..end];
-            rest = &tail[end + 1..];
-            value = if let Some(filter) = inside.strip_prefix("?(@.").and_then(|text| text.strip_suffix(')')) {
-                let (field, wanted) = filter.split_once("==")?;
-                let wanted = wanted.trim().trim_matches(['"', '\'']);
-                value.as_array()?.iter().find(|item| item[field.trim()] == wanted)?
-            } else if let Ok(index) = inside.parse::<usize>() {
-                value.get(index)?
-            } else {
-                value.get(inside.trim_matches(['"', '\'']))?
-            };
-        } else {
-            return None;
-        }
-    }
-    Some(value)
-}
-
-fn custom_columns(version: &Value) -> Vec<Value> {
-    let mut columns = vec![json!({"name": "Name", "type": "string", "format": "name", "priority": 0, "description": ""})];
-    let printed: Vec<&Value> = list(&version["additionalPrinterColumns"]).collect();
-    if printed.is_empty() {
-        columns.push(json!({"name": "Age", "type": "date", "format": "", "priority": 0, "description": ""}));
-    }
-    for column in printed {
-        columns.push(json!({
-            "name": column["name"],
-            "type": column["type"],
-            "format": text(&column["format"]),
-            "description": text(&column["description"]),
-            "priority": column["priority"].as_i64().unwrap_or(0),
-        }));
-    }
-    columns
-}
-
-fn custom_cells(version: &Value, object: &Value, now: Timestamp) -> Vec<Value> {
-    let mut cells = vec![object::name(object).into()];
-    let printed: Vec<&Value> = list(&version["additionalPrinterColumns"]).collect();
-    if printed.is_empty() {
-        cells.push(age(now, &object["metadata"]["creationTimestamp"]).into());
-    }
-    for column in printed {
-        let value = json_path(object, text(&column["jsonPath"])).cloned().unwrap_or(Value::Null);
-        cells.push(match column["type"].as_str() {
-            Some("date") if !value.is_null() => age(now, &value).into(),
-            Some("string") if !value.is_null() && !value.is_string() => value.to_string().into(),
-            _ => value,
-        });
-    }
-    cells
-}
-
-/// Column definitions of a resource.
-pub(crate) fn column_definitions(resource: &Resource) -> Vec<Value> {
-    match &resource.custom {
-        Some(version) => custom_columns(version),
-        None => columns(resource)
-            .iter()
-            .map(|(name, kind, format, priority)| {
-                json!({"name": name, "type": kind, "format": format, "priority": priority, "description": ""})
-            })
-            .collect(),
-    }
-}
-
-/// The row of one object; `include` is `Metadata` (what kubectl asks for), `Object` or `None`.
-pub(crate) fn row(resource: &Resource, object: &Value, include: &str, now: Timestamp) -> Value {
-    let cells = match &resource.custom {
-        Some(version) => custom_cells(version, object, now),
-        None => cells(resource, object, now),
-    };
-    let mut row = json!({"cells": cells});
-    match include {
-        "None" => {}
-        "Object" => row["object"] = object.clone(),
-        _ => {
-            row["object"] = json!({
-                "kind": "PartialObjectMetadata",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": object["metadata"],
-            });
-        }
-    }
-    row
-}
-
-/// A whole table.
-pub(crate) fn table(resource: &Resource, objects: &[Value], metadata: Value, include: &str, now: Timestamp) -> Value {
-    json!({
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": metadata,
-        "columnDefinitions": column_definitions(resource),
-        "rows": objects.iter().map(|object| row(resource, object, include, now)).collect::<Vec<_>>(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_as_kubectl_words_them() {
-        for (seconds, expected) in [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (295, "4m55s"),
-            (600, "10m"),
-            (3 * 3600 + 60, "3h1m"),
-            (9 * 3600, "9h"),
-            (3 * 86400, "3d"),
-            (3 * 86400 + 3600, "3d1h"),
-            (30 * 86400, "30d"),
-            (800 * 86400, "2y70d"),
-            (-5, "<invalid>"),
-        ] {
-            assert_eq!(human_duration(seconds), expected, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn simple_paths() {
-        let object = json!({"spec": {"list": [{"type": "A", "v": 1}, {"type": "B", "v": 2}]}});
-        assert_eq!(json_path(&object, ".spec.list[1].v"), Some(&json!(2)));
-        assert_eq!(json_path(&object, ".spec.list[?(@.type==\"B\")].v"), Some(&json!(2)));
-        assert_eq!(json_path(&object, ".spec.none.x"), None);
-    }
-}
