@@ -4,6 +4,7 @@
 //! builds kube.
 
 mod bench;
+mod bench_api;
 mod tidy;
 mod types;
 
@@ -42,7 +43,7 @@ enum Task {
     Tidy,
     /// Write generated files: the JSON schema of scenarios, the table of built-in types.
     Codegen,
-    /// Measure a lab's times and memory with a release build, and write docs/benchmarks.md.
+    /// Measure times, speed and memory with a release build, and write docs/benchmarks.md.
     Bench(bench::Bench),
 }
 

@@ -220,7 +220,7 @@ pub(crate) fn conform(
         let mut found = types::check_metadata(&mut object["metadata"]).map_err(|why| unusable(&why))?.unknown;
         found.extend(structural::prune(object, &version["schema"]["openAPIV3Schema"]));
         found
-    } else if let Some(of) = types::of_kind(&resource.group, &resource.version, &resource.kind) {
+    } else if let Some(of) = resource.built_in {
         types::check(object, of).map_err(|why| unusable(&why))?.unknown
     } else {
         Vec::new()

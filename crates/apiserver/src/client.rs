@@ -209,10 +209,18 @@ impl Client {
             namespace => namespace,
         };
         let scope = if resource.namespaced { format!("/namespaces/{namespace}") } else { String::new() };
-        let (version, plural) = (&resource.version, &resource.plural);
-        let name = kubeapi::object::name(manifest);
-        let path = format!("{root}/{version}{scope}/{plural}/{name}?fieldManager={}&force=true", self.manager);
-        self.send(http::Method::PATCH, &path, "application/apply-patch+yaml", manifest).map(Self::object)
+        let (version, plural, manager) = (&resource.version, &resource.plural, self.manager);
+        let collection = format!("{root}/{version}{scope}/{plural}");
+        // A new object is created, not applied: manifests of old releases have lists with doubled keys, which cannot be owned.
+        let created =
+            self.send(http::Method::POST, &format!("{collection}?fieldManager={manager}"), "application/json", manifest);
+        match created {
+            Err(status) if status.reason == "AlreadyExists" => {
+                let path = format!("{collection}/{}?fieldManager={manager}&force=true", kubeapi::object::name(manifest));
+                self.send(http::Method::PATCH, &path, "application/apply-patch+yaml", manifest).map(Self::object)
+            }
+            other => other.map(Self::object),
+        }
     }
 
     /// Deletes an object; `grace` of `None` is the object's own.

@@ -3,13 +3,14 @@
 //! Promises: every write is atomic and has its own revision; nothing here waits, reads a clock or opens a file. Randomness
 //! (uids, generated names) comes from a seeded generator, so a server built with a seed is deterministic.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use kubeapi::{Identity, RequestInfo, Status, Verb};
 use serde_json::{Value, json};
 
+use crate::aggregate;
 use crate::auth::{self, Tokens};
 use crate::defaults::ServiceAddresses;
 use crate::rbac::{self, Attributes, Rbac};
@@ -81,6 +82,8 @@ pub(crate) struct State {
 pub(crate) struct Core {
     state: RwLock<State>,
     pub(crate) tokens: Tokens,
+    /// What the server shows to the servers of aggregated APIs.
+    pub(crate) front_proxy: OnceLock<wire::pki::Identity>,
     /// Whether pods get their ServiceAccount's name on creation.
     pub(crate) service_account_admission: bool,
     random: Mutex<u64>,
@@ -97,6 +100,7 @@ impl Core {
                 rbac_stale: true,
                 hooks: Arc::default(),
             }),
+            front_proxy: OnceLock::new(),
             service_account_admission,
             tokens: Tokens::new(token_key),
             random: Mutex::new(seed),
@@ -161,6 +165,7 @@ impl Core {
         }
         state.rbac_stale = true;
         state.hooks = Arc::new(Hooks::of(&state));
+        state.registry.remotes = Arc::new(aggregate::remotes(&state));
     }
 
     /// Rebuilds what is kept beside the objects of some kinds.
@@ -169,6 +174,8 @@ impl Core {
             state.rbac_stale = true;
         } else if storage.0.starts_with("admissionregistration.k8s.io/") {
             state.hooks = Arc::new(Hooks::of(state));
+        } else if storage.0.starts_with("apiregistration.k8s.io/") {
+            state.registry.remotes = Arc::new(aggregate::remotes(state));
         }
     }
 
@@ -243,9 +250,7 @@ impl Core {
         match (info.subresource.as_str(), info.verb) {
             ("", Verb::Get) => self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored)),
             ("", Verb::List) => self.list(&resource, namespace, &info.query).map(Reply::List),
-            ("", Verb::Watch) => {
-                crate::watch::open(self.clone(), &resource, info).map(|watcher| Reply::Watch(Box::new(watcher)))
-            }
+            ("", Verb::Watch) => crate::watch::open(self.clone(), &resource, info).map(|watcher| Reply::Watch(Box::new(watcher))),
             ("", Verb::Create) => self.create(now, call, &resource, namespace),
             ("", Verb::Update) => self.update(now, call, &resource, namespace, ""),
             ("", Verb::Patch) => self.patch(now, call, &resource, namespace, ""),
@@ -260,7 +265,9 @@ impl Core {
             ("status", Verb::Patch) if resource.has_subresource("status") => {
                 self.patch(now, call, &resource, namespace, "status")
             }
-            ("scale", Verb::Get | Verb::Update | Verb::Patch) if resource.has_subresource("scale") => self.scale(now, call, &resource, namespace),
+            ("scale", Verb::Get | Verb::Update | Verb::Patch) if resource.has_subresource("scale") => {
+                self.scale(now, call, &resource, namespace)
+            }
             ("token", Verb::Create) if resource.plural == "serviceaccounts" => self.token(now, call),
             ("binding", Verb::Create) if resource.plural == "pods" => self.bind(now, call, &resource),
             ("eviction", Verb::Create) if resource.plural == "pods" => self.delete(now, call, &resource, namespace),

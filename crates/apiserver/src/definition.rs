@@ -90,9 +90,9 @@ fn check_schema(schema: &Value, at: &str, is_root: bool, causes: &mut Causes) {
         let message = format!("Required value: must not be empty for specified {what}");
         causes.push((format!("{at}.type"), "FieldValueRequired", message));
     }
-    if let Some(of) = schema["type"].as_str().filter(|of| {
-        !matches!(*of, "" | "object" | "array" | "string" | "integer" | "number" | "boolean")
-    }) {
+    if let Some(of) =
+        schema["type"].as_str().filter(|of| !matches!(*of, "" | "object" | "array" | "string" | "integer" | "number" | "boolean"))
+    {
         let message = format!(
             "Unsupported value: {of:?}: supported values: \"array\", \"boolean\", \"integer\", \"number\", \"object\", \"string\""
         );
@@ -113,7 +113,10 @@ fn check_schema(schema: &Value, at: &str, is_root: bool, causes: &mut Causes) {
         && let Err(error) = regex::Regex::new(pattern)
     {
         let first = error.to_string();
-        let message = format!("Invalid value: {pattern:?}: must be a valid regular expression, but isn't: {}", first.lines().last().unwrap_or_default());
+        let message = format!(
+            "Invalid value: {pattern:?}: must be a valid regular expression, but isn't: {}",
+            first.lines().last().unwrap_or_default()
+        );
         causes.push((format!("{at}.pattern"), "FieldValueInvalid", message));
     }
     if schema["x-kubernetes-list-type"] == "map" && schema["x-kubernetes-list-map-keys"].as_array().is_none_or(Vec::is_empty) {
@@ -142,9 +145,7 @@ pub(crate) fn status(definition: &Value, now: Timestamp) -> Value {
             stored_versions.push(version["name"].clone());
         }
     }
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now)})
-    };
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": timestamp(now)});
     json!({
         "acceptedNames": spec["names"],
         "storedVersions": stored_versions,

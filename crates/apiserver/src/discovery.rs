@@ -5,6 +5,7 @@ use kubeapi::Status;
 use serde_json::{Value, json};
 
 use crate::core::{Call, Reply, VERSION};
+use crate::openapi;
 use crate::resource::{Registry, Resource};
 
 /// Answers a path that names no resource.
@@ -26,9 +27,12 @@ pub(crate) fn answer(registry: &Registry, call: &Call<'_>) -> Result<Reply, Stat
         }
         ["version"] => Ok(Reply::Value(200, version())),
         ["healthz" | "livez" | "readyz", ..] => Ok(Reply::Text(200, "ok".to_owned())),
-        ["openapi", "v3"] => Ok(Reply::Value(200, openapi_index(registry))),
-        ["openapi", "v3", "api", version] => Ok(Reply::Value(200, openapi(registry, "", version))),
-        ["openapi", "v3", "apis", group, version] => Ok(Reply::Value(200, openapi(registry, group, version))),
+        ["openapi", "v2"] => Ok(Reply::Value(200, openapi::swagger(registry))),
+        ["openapi", "v3"] => Ok(Reply::Value(200, openapi::index(registry))),
+        ["openapi", "v3", "api", version] => openapi::document(registry, "", version).map(|document| Reply::Value(200, document)),
+        ["openapi", "v3", "apis", group, version] => {
+            openapi::document(registry, group, version).map(|document| Reply::Value(200, document))
+        }
         [] => Ok(Reply::Value(200, json!({"paths": paths(registry)}))),
         _ => Err(Status::no_such_resource()),
     }
@@ -67,27 +71,39 @@ fn paths(registry: &Registry) -> Vec<String> {
         paths.push(format!("/apis/{group}"));
         paths.extend(registry.versions(group).iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
     paths
 }
 
 fn group_entry(registry: &Registry, group: &str) -> Value {
+    let remote = registry.remotes.iter().filter(|remote| remote.group == group).map(|remote| remote.version.clone());
     let versions: Vec<Value> = registry
         .versions(group)
-        .iter()
+        .into_iter()
+        .chain(remote)
         .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
         .collect();
     json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
 
+/// All groups but the core one, those of other servers last.
+fn group_names(registry: &Registry) -> Vec<&str> {
+    let mut names: Vec<&str> = registry.groups().iter().map(String::as_str).filter(|group| !group.is_empty()).collect();
+    for remote in registry.remotes.iter() {
+        if !names.contains(&remote.group.as_str()) {
+            names.push(&remote.group);
+        }
+    }
+    names
+}
+
 fn groups(registry: &Registry) -> Value {
-    let groups: Vec<Value> =
-        registry.groups().iter().filter(|group| !group.is_empty()).map(|group| group_entry(registry, group)).collect();
+    let groups: Vec<Value> = group_names(registry).into_iter().map(|group| group_entry(registry, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 fn group_document(registry: &Registry, group: &str) -> Result<Reply, Status> {
-    if !registry.groups().iter().any(|served| served == group) {
+    if !group_names(registry).contains(&group) {
         return Err(Status::no_such_resource());
     }
     let mut entry = group_entry(registry, group);
@@ -151,6 +167,19 @@ pub(crate) fn aggregated(registry: &Registry, core: bool, api_version: &str) -> 
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items})
 }
 
+/// Adds a version of another server to an `APIGroupDiscoveryList`.
+pub(crate) fn add_remote(document: &mut Value, group: &str, version: Value) {
+    let Some(items) = document["items"].as_array_mut() else { return };
+    match items.iter_mut().find(|item| item["metadata"]["name"] == group) {
+        Some(item) => {
+            if let Some(versions) = item["versions"].as_array_mut() {
+                versions.push(version);
+            }
+        }
+        None => items.push(json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": [version]})),
+    }
+}
+
 fn aggregated_entry(resource: &Resource) -> Value {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut entry = json!({
@@ -185,59 +214,4 @@ fn aggregated_entry(resource: &Resource) -> Value {
             .collect();
     }
     entry
-}
-
-fn openapi_index(registry: &Registry) -> Value {
-    let mut paths = serde_json::Map::new();
-    for group in registry.groups() {
-        for version in registry.versions(group) {
-            let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-            paths.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}")}));
-        }
-    }
-    json!({"paths": paths})
-}
-
-/// One group version: for each resource the PATCH operation with its `fieldValidation` parameter (kubectl looks for just
-/// that before it leaves validation to the server) and a schema that allows every field.
-fn openapi(registry: &Registry, group: &str, version: &str) -> Value {
-    let mut paths = serde_json::Map::new();
-    let mut schemas = serde_json::Map::new();
-    let prefix = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-    for resource in registry.resources(group, version) {
-        let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-        let gvk = json!({"group": group, "version": version, "kind": resource.kind});
-        let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-        let operation = |action: &str| {
-            json!({
-                "operationId": format!("{action}{}", resource.kind),
-                "x-kubernetes-action": action,
-                "x-kubernetes-group-version-kind": gvk,
-                "parameters": [parameter("dryRun"), parameter("fieldManager"), parameter("fieldValidation")],
-                "responses": {"200": {"description": "OK"}},
-            })
-        };
-        paths.insert(
-            format!("{prefix}{scope}/{}/{{name}}", resource.plural),
-            json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch"), "delete": operation("delete")}),
-        );
-        paths
-            .insert(format!("{prefix}{scope}/{}", resource.plural), json!({"get": operation("list"), "post": operation("post")}));
-        let package = if group.is_empty() { "core" } else { group };
-        let schema = resource
-            .custom
-            .as_ref()
-            .map(|version| version["schema"]["openAPIV3Schema"].clone())
-            .filter(Value::is_object)
-            .unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-        let mut schema = schema;
-        schema["x-kubernetes-group-version-kind"] = json!([gvk]);
-        schemas.insert(format!("{package}.{version}.{}", resource.kind), schema);
-    }
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": VERSION},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    })
 }

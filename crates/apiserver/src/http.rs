@@ -6,14 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use jiff::Timestamp;
-use kubeapi::{Identity, RequestInfo, Status, Verb};
+use kubeapi::{Identity, RequestInfo, Status};
 use serde_json::{Value, json};
-use wire::{Answer, Body, BodyError};
+use wire::pki::Subject;
+use wire::{Answer, Body, BodyError, ConnectionInfo};
 
 use crate::core::{Call, Core, List, Reply, encode};
 use crate::resource::Resource;
 use crate::watch::{WatchEvent, Watcher};
-use crate::{PodBackend, discovery, rbac, table};
+use crate::{PodBackend, aggregate, discovery, rbac, table};
 
 /// The largest body that a request may have (k8s.io/apiserver `DefaultMaxRequestBodyBytes` is 3 MiB; etcd's limit is what
 /// a real cluster has, and CRD bundles stay below).
@@ -97,7 +98,9 @@ impl Shell {
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Body>) -> Answer {
         let (head, body) = request.into_parts();
         let info = RequestInfo::parse(head.method.as_str(), head.uri.path(), head.uri.query());
-        let response = match self.answer(&head.method, &head.headers, &info, body).await {
+        let certificate = head.extensions.get::<ConnectionInfo>().and_then(|connection| connection.client.clone());
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let response = match self.answer(&head.method, &head.headers, certificate.as_deref(), &info, target, body).await {
             Ok(response) => response,
             Err(status) => failure(&status),
         };
@@ -108,17 +111,16 @@ impl Shell {
         self: &Arc<Self>,
         method: &http::Method,
         headers: &HeaderMap,
+        certificate: Option<&Subject>,
         info: &RequestInfo,
+        target: &str,
         body: Body,
     ) -> Result<Response<Body>, Status> {
         let now = Timestamp::now();
         let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let who = self.identify(now, headers, text(header::AUTHORIZATION))?;
+        let who = self.identify(now, headers, certificate, text(header::AUTHORIZATION))?;
         let content_type =
             text(header::CONTENT_TYPE).unwrap_or("application/json").split(';').next().unwrap_or_default().trim().to_owned();
-        if info.verb == Verb::Get && matches!(info.path.as_str(), "/openapi/v2") {
-            return Err(Status::new(406, "OpenAPI v2 is not served; use /openapi/v3"));
-        }
         let warnings = Mutex::new(Vec::new());
         let user_agent = text(header::USER_AGENT).unwrap_or_default();
         let call = Call {
@@ -132,11 +134,22 @@ impl Shell {
             warnings: &warnings,
         };
         self.core.authorize(&call)?;
+        let remote = aggregate::find(&self.core.read(), &info.path);
+        if let Some(remote) = remote {
+            return remote.forward(&self.core, &who, method, target, headers, body).await;
+        }
         let wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
         if let (Form::Aggregated { version }, "/api" | "/apis") = (&wants.form, info.path.trim_end_matches('/')) {
             let core_group = info.path.trim_end_matches('/') == "/api";
             let api_version = format!("apidiscovery.k8s.io/{version}");
-            let document = discovery::aggregated(&self.core.read().registry, core_group, &api_version);
+            let mut document = discovery::aggregated(&self.core.read().registry, core_group, &api_version);
+            let remotes = self.core.read().registry.remotes.clone();
+            if !core_group {
+                for remote in remotes.iter() {
+                    let list = remote.resources(&self.core).await;
+                    discovery::add_remote(&mut document, &remote.group, aggregate::discovery_entry(remote, list.as_ref()));
+                }
+            }
             let mut response = respond(200, &document, false);
             let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
             if let Ok(value) = header::HeaderValue::from_str(&content_type) {
@@ -176,12 +189,31 @@ impl Shell {
             let admitted = review.run(&self.core, call).await?;
             reply = self.core.answer(now, &Call { admitted: Some(&admitted), ..*call })?;
         }
-        Err(Status::conflict(&call.info.group, &call.info.resource, &call.info.name, "the object changes faster than webhooks answer"))
+        Err(Status::conflict(
+            &call.info.group,
+            &call.info.resource,
+            &call.info.name,
+            "the object changes faster than webhooks answer",
+        ))
     }
 
     /// Authentication, and impersonation by who may.
-    fn identify(&self, now: Timestamp, headers: &HeaderMap, authorization: Option<&str>) -> Result<Identity, Status> {
-        let who = self.core.tokens.authenticate(now, authorization)?;
+    fn identify(
+        &self,
+        now: Timestamp,
+        headers: &HeaderMap,
+        certificate: Option<&Subject>,
+        authorization: Option<&str>,
+    ) -> Result<Identity, Status> {
+        let who = match certificate {
+            // A certificate counts before a token, as in the real server's chain of authenticators.
+            Some(subject) if !subject.common_name.is_empty() => Identity {
+                name: subject.common_name.clone(),
+                groups: subject.organisations.iter().cloned().chain(["system:authenticated".to_owned()]).collect(),
+                ..Identity::default()
+            },
+            _ => self.core.tokens.authenticate(now, authorization)?,
+        };
         let Some(user) = headers.get("impersonate-user").and_then(|value| value.to_str().ok()) else { return Ok(who) };
         let groups: Vec<String> =
             headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();

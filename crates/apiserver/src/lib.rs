@@ -13,6 +13,7 @@
 //! Architecture invariant: this crate knows nothing of KubeVirt, Prometheus, faults or running pods. Its core is a function
 //! of `(now, user, request)`; sockets are in `http`.
 
+mod aggregate;
 mod apply;
 mod auth;
 mod body;
@@ -25,6 +26,7 @@ mod delete;
 mod discovery;
 mod http;
 mod journal;
+mod openapi;
 mod options;
 mod patch;
 mod rbac;

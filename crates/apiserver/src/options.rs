@@ -77,11 +77,18 @@ pub(crate) fn check_delete(query: &Query, options: &Value) -> Result<(), Status>
         causes.push(cause(
             "propagationPolicy",
             "FieldValueInvalid",
-            format!("Invalid value: {:?}: orphanDependents and deletionPropagation cannot be both set", policy.unwrap_or_default()),
+            format!(
+                "Invalid value: {:?}: orphanDependents and deletionPropagation cannot be both set",
+                policy.unwrap_or_default()
+            ),
         ));
     }
     if let Some(policy) = policy.filter(|policy| !matches!(*policy, "Foreground" | "Background" | "Orphan")) {
-        causes.push(unsupported("propagationPolicy", &format!("{policy:?}"), "\"Background\", \"Foreground\", \"Orphan\", \"nil\""));
+        causes.push(unsupported(
+            "propagationPolicy",
+            &format!("{policy:?}"),
+            "\"Background\", \"Foreground\", \"Orphan\", \"nil\"",
+        ));
     }
     refused("DeleteOptions", &causes)
 }
@@ -100,7 +107,9 @@ pub(crate) fn check_list(query: &Query, is_watch: bool) -> Result<(), Status> {
     if is_watch {
         if let Some(initial) = initial {
             if matching != "NotOlderThan" {
-                let message = format!("Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan (sendInitialEvents={initial})");
+                let message = format!(
+                    "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan (sendInitialEvents={initial})"
+                );
                 causes.push(cause(field, "FieldValueForbidden", message.split(" (").next().unwrap_or_default()));
             }
         } else if !matching.is_empty() {

@@ -207,13 +207,9 @@ fn merge_list(list: &mut Value, elements: &[Value], order: Option<&Vec<Value>>, 
             }
         }
     }
-    let is_deleted =
-        |old: &Value| elements.iter().any(|element| element["$patch"] == "delete" && merge.same(old, element));
-    let rest: Vec<Value> = present
-        .iter()
-        .filter(|old| !is_deleted(old) && !patched.iter().any(|new| merge.same(old, new)))
-        .cloned()
-        .collect();
+    let is_deleted = |old: &Value| elements.iter().any(|element| element["$patch"] == "delete" && merge.same(old, element));
+    let rest: Vec<Value> =
+        present.iter().filter(|old| !is_deleted(old) && !patched.iter().any(|new| merge.same(old, new))).cloned().collect();
     let wanted = order.map_or_else(|| patched.clone(), Clone::clone);
     // The server's elements among those that the patch orders take part in that order.
     let (ordered, left): (Vec<Value>, Vec<Value>) =

@@ -376,7 +376,92 @@ pub(crate) fn bootstrap() -> Vec<Value> {
             ]),
         ),
         binding("system:basic-user", &["system:authenticated"]),
+        role(
+            "system:auth-delegator",
+            serde_json::json!([
+                {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+                {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
+            ]),
+        ),
+        aggregating("admin"),
+        aggregating("edit"),
+        aggregating("view"),
+        part(
+            "admin",
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &["roles", "rolebindings"],
+        ),
+        part("edit", &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"], NAMESPACED),
+        part("view", &["get", "list", "watch"], NAMESPACED),
+        serde_json::json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "extension-apiserver-authentication-reader", "namespace": "kube-system",
+                "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"],
+                "resourceNames": ["extension-apiserver-authentication"]}],
+        }),
     ]
+}
+
+/// What users of a namespace work with. Secrets are not among what `view` shows.
+const NAMESPACED: &[&str] = &[
+    "configmaps",
+    "controllerrevisions",
+    "cronjobs",
+    "daemonsets",
+    "deployments",
+    "deployments/scale",
+    "endpoints",
+    "endpointslices",
+    "events",
+    "horizontalpodautoscalers",
+    "ingresses",
+    "jobs",
+    "networkpolicies",
+    "persistentvolumeclaims",
+    "poddisruptionbudgets",
+    "pods",
+    "pods/log",
+    "replicasets",
+    "replicationcontrollers",
+    "serviceaccounts",
+    "services",
+    "statefulsets",
+];
+
+/// `admin`, `edit` or `view`: what other ClusterRoles add to it by label. `admin` holds `edit`, and that `view`.
+fn aggregating(name: &str) -> Value {
+    let of: &[&str] = match name {
+        "admin" => &["admin", "edit", "view"],
+        "edit" => &["edit", "view"],
+        _ => &["view"],
+    };
+    let selectors: Vec<Value> = of
+        .iter()
+        .map(|part| serde_json::json!({"matchLabels": {format!("rbac.authorization.k8s.io/aggregate-to-{part}"): "true"}}))
+        .collect();
+    serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+        "aggregationRule": {"clusterRoleSelectors": selectors},
+    })
+}
+
+/// The server's own share of `admin`, `edit` or `view`.
+fn part(name: &str, verbs: &[&str], resources: &[&str]) -> Value {
+    let label = format!("rbac.authorization.k8s.io/aggregate-to-{name}");
+    let groups =
+        ["", "apps", "batch", "autoscaling", "networking.k8s.io", "policy", "discovery.k8s.io", "rbac.authorization.k8s.io"];
+    let mut rules = vec![serde_json::json!({"apiGroups": groups, "resources": resources, "verbs": verbs})];
+    if name == "edit" {
+        rules.push(serde_json::json!({"apiGroups": [""], "resources": ["secrets", "pods/exec", "pods/portforward", "pods/attach"], "verbs": verbs}));
+    }
+    serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": format!("system:aggregate-to-{name}"),
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults", label: "true"}},
+        "rules": rules,
+    })
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl Core {
             })?;
             too_large(wanted, current)?;
         }
-        let (revision, after) = match query.get("continue").filter(|token| !token.is_empty()) {
+        let (mut revision, after) = match query.get("continue").filter(|token| !token.is_empty()) {
             None => (current, None),
             Some(token) => {
                 let (revision, key) =
@@ -148,9 +148,22 @@ impl Core {
                 (revision, Some(key))
             }
         };
+        if query.get("resourceVersionMatch") == Some("Exact")
+            && let Some(wanted) = query.get("resourceVersion").and_then(|version| version.parse().ok())
+        {
+            revision = wanted;
+        }
         let limit: usize = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(0);
         let storage = resource.storage();
-        let mut matching = state.store.list(&storage, namespace, after).filter(|stored| filter.matches(stored));
+        let past;
+        let all: Box<dyn Iterator<Item = &Arc<Stored>>> = if revision == current {
+            Box::new(state.store.list(&storage, namespace, after))
+        } else {
+            // A page goes on in the list as it was, whatever changed since.
+            past = state.store.list_at(&storage, namespace, after, revision).map_err(|_| expired())?;
+            Box::new(past.iter())
+        };
+        let mut matching = all.filter(|stored| filter.matches(stored));
         let mut items = Vec::new();
         let mut next = None;
         let mut remaining = None;
@@ -169,6 +182,15 @@ impl Core {
         }
         Ok(List { items, revision, next, remaining })
     }
+}
+
+/// 410 for a page of a list that is forgotten.
+fn expired() -> Status {
+    Status::new(
+        410,
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
+         continue parameter, or use the continue token in this response to retrieve the remainder of the results.",
+    )
 }
 
 /// 504 for a revision that is still to come (apiserver `NewTooLargeResourceVersionError`).

@@ -2,12 +2,14 @@
 //!
 //! Names, kinds, short names, categories and verbs are those of kube-apiserver 1.36 (`kubectl api-resources`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use crate::aggregate::Remote;
 use crate::structural::Rules;
+use crate::types::{self, Type};
 
 /// One resource of one API version.
 #[derive(Clone, Debug)]
@@ -38,6 +40,9 @@ pub struct Resource {
     pub custom: Option<Arc<Value>>,
     /// The CEL rules of the schema, compiled when they are first needed.
     rules: Arc<OnceLock<Option<Arc<Rules>>>>,
+    /// The type of a built-in kind.
+    pub(crate) built_in: Option<&'static Type>,
+    storage: StorageKey,
 }
 
 /// A subresource.
@@ -63,9 +68,7 @@ impl Resource {
 
     /// Where objects of all versions of this resource are stored.
     pub fn storage(&self) -> StorageKey {
-        // Events are one storage under two groups, as in the real server.
-        let group = if self.group == "events.k8s.io" { "" } else { self.group.as_str() };
-        StorageKey(format!("{group}/{}", self.plural).into())
+        self.storage.clone()
     }
 
     /// The CEL rules of a custom resource, if it has any.
@@ -146,6 +149,8 @@ const BUILT_IN: &[Row] = &[
     ("networking.k8s.io", "v1", "ingressclasses", "IngressClass", false, "", "", ""),
     ("networking.k8s.io", "v1", "ingresses", "Ingress", true, "ing", "", "status"),
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", true, "netpol", "", ""),
+    ("networking.k8s.io", "v1", "ipaddresses", "IPAddress", false, "ip", "", ""),
+    ("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", false, "", "", "status"),
     ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true, "pdb", "", "status"),
     ("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", false, "", "", ""),
     ("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", false, "", "", ""),
@@ -155,6 +160,10 @@ const BUILT_IN: &[Row] = &[
     ("storage.k8s.io", "v1", "csidrivers", "CSIDriver", false, "", "", ""),
     ("storage.k8s.io", "v1", "csinodes", "CSINode", false, "", "", ""),
     ("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", false, "", "", "status"),
+    ("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity", true, "", "", ""),
+    ("storage.k8s.io", "v1", "volumeattributesclasses", "VolumeAttributesClass", false, "vac", "", ""),
+    ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", false, "", "api-extensions", ""),
+    ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", false, "", "api-extensions", ""),
     ("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", false, "", "api-extensions", ""),
     ("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", false, "", "api-extensions", ""),
     ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", false, "", "api-extensions", "status"),
@@ -166,6 +175,12 @@ const BUILT_IN: &[Row] = &[
     ("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", false, "", "", ""),
     ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true, "", "", ""),
     ("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false, "csr", "", "approval status"),
+    ("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema", false, "", "", "status"),
+    ("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration", false, "", "", "status"),
+    ("resource.k8s.io", "v1", "deviceclasses", "DeviceClass", false, "", "", ""),
+    ("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim", true, "", "", "status"),
+    ("resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate", true, "", "", ""),
+    ("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", false, "", "", ""),
     ("events.k8s.io", "v1", "events", "Event", true, "ev", "", ""),
     ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", false, "", "", ""),
     ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", false, "", "", ""),
@@ -228,6 +243,9 @@ fn built_in(row: &Row) -> Resource {
         verbs,
         custom: None,
         rules: Arc::default(),
+        built_in: types::of_kind(group, version, kind),
+        // Events are one storage under two groups, as in the real server.
+        storage: StorageKey::new(if group == "events.k8s.io" { "" } else { group }, plural),
     }
 }
 
@@ -236,17 +254,27 @@ fn built_in(row: &Row) -> Resource {
 pub(crate) struct Registry {
     /// In the order in which the real server lists its groups; custom resources follow, sorted.
     by_path: BTreeMap<(String, String, String), Arc<Resource>>,
+    /// The same by `GROUP/VERSION/PLURAL`, for the look-up of every request.
+    index: HashMap<String, Arc<Resource>>,
     /// Groups in order of priority.
     groups: Vec<String>,
     /// The definitions that resources came from.
     custom: BTreeMap<String, Vec<(String, String, String)>>,
     /// Where the server is reached, for clients that ask.
     pub(crate) address: String,
+    /// Group versions that other servers serve.
+    pub(crate) remotes: Arc<Vec<Remote>>,
 }
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        let mut registry = Self { by_path: BTreeMap::new(), groups: Vec::new(), custom: BTreeMap::new(), address: String::new() };
+        let mut registry = Self {
+            by_path: BTreeMap::new(),
+            groups: Vec::new(),
+            custom: BTreeMap::new(),
+            address: String::new(),
+            remotes: Arc::default(),
+        };
         for row in BUILT_IN {
             registry.add(built_in(row));
         }
@@ -258,12 +286,14 @@ impl Registry {
             self.groups.push(resource.group.clone());
         }
         let key = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
-        self.by_path.insert(key.clone(), Arc::new(resource));
+        let resource = Arc::new(resource);
+        self.index.insert(format!("{}/{}/{}", key.0, key.1, key.2), resource.clone());
+        self.by_path.insert(key.clone(), resource);
         key
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned())).cloned()
+        self.index.get(&format!("{group}/{version}/{plural}")).cloned()
     }
 
     /// A resource in whatever version is served first.
@@ -333,6 +363,8 @@ impl Registry {
                 verbs: ALL_VERBS.to_vec(),
                 custom: Some(Arc::new(version.clone())),
                 rules: Arc::default(),
+                built_in: None,
+                storage: StorageKey::new(&text(&spec["group"]), &text(&names["plural"])),
             }));
         }
         self.custom.insert(kubeapi::object::name(definition).to_owned(), keys);
@@ -342,6 +374,7 @@ impl Registry {
     pub(crate) fn undefine(&mut self, definition: &str) {
         for key in self.custom.remove(definition).unwrap_or_default() {
             self.by_path.remove(&key);
+            self.index.remove(&format!("{}/{}/{}", key.0, key.1, key.2));
             if !self.by_path.keys().any(|(group, ..)| *group == key.0) {
                 self.groups.retain(|group| *group != key.0);
             }

@@ -64,7 +64,15 @@ pub struct Builder {
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { seed: None, service_network: [127, 0], authority: None, pods: None, tokens: Vec::new(), service_accounts: false, persist: None }
+        Self {
+            seed: None,
+            service_network: [127, 0],
+            authority: None,
+            pods: None,
+            tokens: Vec::new(),
+            service_accounts: false,
+            persist: None,
+        }
     }
 }
 
@@ -144,10 +152,14 @@ impl Builder {
         for (token, identity) in self.tokens {
             core.tokens.add(token, identity);
         }
-        let client = Client { core: core.clone(), who: Arc::new(Identity::admin("system:apiserver")), manager: "kube-controller-manager" };
+        let client =
+            Client { core: core.clone(), who: Arc::new(Identity::admin("system:apiserver")), manager: "kube-controller-manager" };
         if core.read().store.is_empty() {
-            bootstrap(&client, &core)?;
+            bootstrap(&client.as_manager("kube-apiserver"), &core)?;
         }
+        // A new authority each time: whoever serves an aggregated API reads it here.
+        let _ = core.front_proxy.set(authority.client("front-proxy-client", None)?);
+        client.as_manager("kube-apiserver").put(Gr::core("configmaps"), &authentication(&authority.certificate_pem()))?;
         Ok(ApiServer {
             shell: Arc::new(Shell { core, pods: self.pods }),
             authority,
@@ -195,6 +207,25 @@ fn bootstrap(client: &Client, core: &Core) -> Result<(), Status> {
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
         }))?;
     }
+    let local: Vec<(String, String)> = {
+        let state = core.read();
+        let registry = &state.registry;
+        let of =
+            |group: &String| registry.versions(group).into_iter().map(|version| (group.clone(), version)).collect::<Vec<_>>();
+        registry.groups().iter().flat_map(of).collect()
+    };
+    for (group, version) in local {
+        client.create(
+            Gr::of("apiregistration.k8s.io", "apiservices"),
+            &json!({
+                "apiVersion": "apiregistration.k8s.io/v1",
+                "kind": "APIService",
+                "metadata": {"name": format!("{version}.{group}"),
+                    "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+                "spec": {"group": group, "version": version, "groupPriorityMinimum": 17_500, "versionPriority": 15},
+            }),
+        )?;
+    }
     let address = core.read().addresses.first().to_string();
     client.create(
         Gr::core("services"),
@@ -210,6 +241,23 @@ fn bootstrap(client: &Client, core: &Core) -> Result<(), Status> {
         }),
     )?;
     Ok(())
+}
+
+/// What servers of aggregated APIs need to know whom they may believe.
+fn authentication(authority: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {
+            "client-ca-file": authority,
+            "requestheader-client-ca-file": authority,
+            "requestheader-allowed-names": "[\"front-proxy-client\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+        },
+    })
 }
 
 /// A Kubernetes API server. It stops when it is dropped.
@@ -245,7 +293,7 @@ impl ApiServer {
         let names =
             ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
         let identity = self.authority.server("kube-apiserver", &names, &[address.ip(), service.into()])?;
-        let tls = identity.server_config(&["h2", "http/1.1"])?;
+        let tls = identity.server_config_with_clients(&["h2", "http/1.1"], &self.authority)?;
         let shell = self.shell.clone();
         let handler = move |request: Request<hyper::body::Incoming>| {
             let shell = shell.clone();
@@ -289,7 +337,11 @@ impl ApiServer {
 
     /// A client inside this process with all rights.
     pub fn client(&self) -> Client {
-        Client { core: self.shell.core.clone(), who: Arc::new(Identity::admin("system:apiserver")), manager: "kube-controller-manager" }
+        Client {
+            core: self.shell.core.clone(),
+            who: Arc::new(Identity::admin("system:apiserver")),
+            manager: "kube-controller-manager",
+        }
     }
 
     /// Where it listens, if it does.

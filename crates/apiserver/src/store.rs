@@ -185,6 +185,32 @@ impl Store {
             .map(|(_, stored)| stored)
     }
 
+    /// What [`Store::list`] showed at an earlier revision: the present objects with the changes since undone.
+    pub(crate) fn list_at(
+        &self,
+        storage: &StorageKey,
+        namespace: &str,
+        after: Option<Key>,
+        revision: u64,
+    ) -> Result<Vec<Arc<Stored>>, Compacted> {
+        let key = |stored: &Stored| (stored.namespace.clone(), stored.name.clone());
+        let wanted = |of: &Key| (namespace.is_empty() || *of.0 == *namespace) && after.as_ref().is_none_or(|after| of > after);
+        let present = self.list(storage, namespace, after.clone());
+        let mut objects: BTreeMap<Key, Arc<Stored>> = present.map(|stored| (key(stored), stored.clone())).collect();
+        // Backwards, so that the oldest change decides.
+        for event in self.events_after(storage, revision, usize::MAX)?.iter().rev() {
+            let key = key(&event.object);
+            if !wanted(&key) {
+                continue;
+            }
+            match &event.before {
+                Some(before) => objects.insert(key, before.clone()),
+                None => objects.remove(&key),
+            };
+        }
+        Ok(objects.into_values().collect())
+    }
+
     /// Writes a new version of an object, new or not, and returns it. The caller has checked that it may.
     pub(crate) fn put(&mut self, storage: &StorageKey, mut value: Value) -> Arc<Stored> {
         self.revision += 1;
@@ -215,12 +241,7 @@ impl Store {
     }
 
     /// Events after a revision, in order.
-    pub(crate) fn events_after(
-        &self,
-        storage: &StorageKey,
-        revision: u64,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, Compacted> {
+    pub(crate) fn events_after(&self, storage: &StorageKey, revision: u64, limit: usize) -> Result<Vec<Arc<Event>>, Compacted> {
         let Some(table) = self.tables.get(storage) else { return Ok(Vec::new()) };
         if revision < table.compacted {
             return Err(Compacted { oldest: table.compacted });

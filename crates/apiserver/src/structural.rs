@@ -248,7 +248,8 @@ fn has_format(text: &str, format: &str) -> bool {
         "uuid" => {
             let parts: Vec<&str> = text.split('-').collect();
             let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-            (lengths == [8, 4, 4, 4, 12] || lengths == [32]) && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            (lengths == [8, 4, 4, 4, 12] || lengths == [32])
+                && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()))
         }
         "hostname" => !text.is_empty() && text.len() <= 253,
         _ => true,
@@ -431,10 +432,7 @@ mod tests {
             "spec": {"size": 1, "nope": 1, "free": {"any": 1}, "list": [{"k": "a", "z": 1}]}});
         assert_eq!(prune(&mut object, &schema()), ["spec.list[0].z", "spec.nope", "top"]);
         default(&mut object, &schema());
-        assert_eq!(
-            object["spec"],
-            json!({"size": 1, "mode": "a", "free": {"any": 1}, "list": [{"k": "a", "v": "x"}]})
-        );
+        assert_eq!(object["spec"], json!({"size": 1, "mode": "a", "free": {"any": 1}, "list": [{"k": "a", "v": "x"}]}));
     }
 
     #[test]
@@ -442,13 +440,22 @@ mod tests {
         for (spec, causes) in [
             (json!({}), vec!["spec.size: Required value"]),
             (json!({"size": 0}), vec!["spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"]),
-            (json!({"size": 1, "port": true}), vec!["spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\""]),
-            (json!({"size": 1, "name": "ABCD"}), vec![
-                "spec.name: Too long: may not be more than 3 bytes",
-                "spec.name: Invalid value: \"ABCD\": spec.name in body should match '^[a-z]+$'",
-            ]),
+            (
+                json!({"size": 1, "port": true}),
+                vec!["spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\""],
+            ),
+            (
+                json!({"size": 1, "name": "ABCD"}),
+                vec![
+                    "spec.name: Too long: may not be more than 3 bytes",
+                    "spec.name: Invalid value: \"ABCD\": spec.name in body should match '^[a-z]+$'",
+                ],
+            ),
             (json!({"size": 1, "list": [{"k": "a"}, {"k": "a"}]}), vec!["spec.list[1]: Duplicate value: {\"k\":\"a\"}"]),
-            (json!({"size": 2, "mode": null}), vec!["spec.mode: Invalid value: \"null\": spec.mode in body must be of type string: \"null\""]),
+            (
+                json!({"size": 2, "mode": null}),
+                vec!["spec.mode: Invalid value: \"null\": spec.mode in body must be of type string: \"null\""],
+            ),
         ] {
             let found: Vec<String> = validate(&json!({"spec": spec}), &schema())
                 .into_iter()

@@ -67,7 +67,12 @@ impl Core {
         let old =
             state.store.get(&resource.storage(), namespace, name).ok_or_else(|| Status::not_found("", "pods", name))?.value();
         if let Some(node) = old["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
-            return Err(Status::conflict("", "pods/binding", name, &format!("pod {name} is already assigned to node \"{node}\"")));
+            return Err(Status::conflict(
+                "",
+                "pods/binding",
+                name,
+                &format!("pod {name} is already assigned to node \"{node}\""),
+            ));
         }
         let target = binding["target"]["name"].as_str().unwrap_or_default();
         if target.is_empty() {
@@ -174,9 +179,11 @@ impl ScalePaths {
         let selector = self.selector.as_ref().and_then(|path| object.pointer(path)).map(|selector| match selector {
             Value::String(text) => text.clone(),
             // ReplicationControllers have a bare map of labels.
-            Value::Object(labels) if labels.values().all(Value::is_string) => {
-                labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
-            }
+            Value::Object(labels) if labels.values().all(Value::is_string) => labels
+                .iter()
+                .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join(","),
             selector => LabelSelector::from_object(selector).map(|selector| selector.to_string()).unwrap_or_default(),
         });
         let metadata = &object["metadata"];

@@ -88,7 +88,7 @@ fn name_problems(resource: &Resource, name: &str) -> Vec<String> {
     let mut problems = Vec::new();
     match (resource.group.as_str(), resource.plural.as_str()) {
         // Path segments (`ValidatePathSegmentName`).
-        ("rbac.authorization.k8s.io", _) => {
+        ("rbac.authorization.k8s.io", _) | ("apiregistration.k8s.io", "apiservices") => {
             if name == "." || name == ".." {
                 problems.push(format!("may not be '{name}'"));
             }
@@ -199,7 +199,8 @@ pub(crate) fn metadata(resource: &Resource, body: &Value) -> Causes {
     for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
-                let message = if field == "apiVersion" { "version must not be empty" } else { &format!("{field} must not be empty") };
+                let message =
+                    if field == "apiVersion" { "version must not be empty" } else { &format!("{field} must not be empty") };
                 push(&mut causes, format!("metadata.ownerReferences[{index}].{field}"), &"".into(), message);
             }
         }
@@ -294,7 +295,13 @@ fn data(causes: &mut Causes, body: &Value, name: &str) {
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
             push(causes, format!("{name}[{key}]"), &key.as_str().into(), CONFIG_KEY);
         } else if key == "." || key.starts_with("..") {
-            let why = if key == "." { "must not be '.'" } else if key == ".." { "must not be '..'" } else { "must not start with '..'" };
+            let why = if key == "." {
+                "must not be '.'"
+            } else if key == ".." {
+                "must not be '..'"
+            } else {
+                "must not start with '..'"
+            };
             push(causes, format!("{name}[{key}]"), &key.as_str().into(), why);
         }
     }
@@ -446,7 +453,12 @@ fn pod_spec(causes: &mut Causes, spec: &Value, at: &str, claims: &[&str]) {
             }
             names.push(name);
             required(causes, &container["image"], &format!("{at}.image"), "");
-            supported(causes, &container["imagePullPolicy"], &format!("{at}.imagePullPolicy"), &["Always", "IfNotPresent", "Never"]);
+            supported(
+                causes,
+                &container["imagePullPolicy"],
+                &format!("{at}.imagePullPolicy"),
+                &["Always", "IfNotPresent", "Never"],
+            );
             for (number, entry) in container["ports"].as_array().into_iter().flatten().enumerate() {
                 port(causes, &entry["containerPort"], &format!("{at}.ports[{number}].containerPort"));
                 let field = format!("{at}.ports[{number}].protocol");
@@ -560,7 +572,15 @@ pub(crate) fn check_update(resource: &Resource, old: &Value, new: &Value) -> Res
             push(&mut causes, "roleRef", &new["roleRef"], "cannot change roleRef");
         }
         ("apps", "StatefulSet") => {
-            let free = ["replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"];
+            let free = [
+                "replicas",
+                "ordinals",
+                "template",
+                "updateStrategy",
+                "revisionHistoryLimit",
+                "persistentVolumeClaimRetentionPolicy",
+                "minReadySeconds",
+            ];
             if without(&old["spec"], &free) != without(&new["spec"], &free) {
                 let message = "Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
                      'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";

@@ -66,7 +66,8 @@ pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo
         None | Some("" | "0") => None,
         // The real server answers 500 here, where a list answers 400.
         Some(text) => Some(text.parse().map_err(|_| {
-            let message = format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax");
+            let message =
+                format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax");
             Status::new(500, message).with_reason("")
         })?),
     };

@@ -83,9 +83,7 @@ impl Hook {
     }
 
     fn wants(&self, call: &Call<'_>, resource: &Resource, operation: Operation) -> bool {
-        let has = |list: &Value, word: &str| {
-            list.as_array().into_iter().flatten().any(|item| item == "*" || item == word)
-        };
+        let has = |list: &Value, word: &str| list.as_array().into_iter().flatten().any(|item| item == "*" || item == word);
         let path = call.info.resource_path();
         self.definition["rules"].as_array().into_iter().flatten().any(|rule| {
             let scope = match rule["scope"].as_str() {
@@ -168,9 +166,8 @@ impl Review {
         let either = new.or(old)?;
         let namespace = object::namespace(either);
         let pick = |hooks: &[Hook]| -> Vec<Hook> {
-            let fits = |hook: &&Hook| {
-                hook.wants(call, resource, operation) && hook.selects(state, resource, namespace, &[new, old])
-            };
+            let fits =
+                |hook: &&Hook| hook.wants(call, resource, operation) && hook.selects(state, resource, namespace, &[new, old]);
             hooks.iter().filter(fits).cloned().collect()
         };
         let (mutating, validating) = (pick(&hooks.mutating), pick(&hooks.validating));

@@ -43,7 +43,8 @@ fn check_type(resource: &Resource, body: &mut Value) -> Result<(), Status> {
     let (found_kind, found_version) = (text("kind"), text("apiVersion"));
     if resource.custom.is_none() && !found_kind.is_empty() && found_kind != *kind {
         let package = if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() };
-        let version = if found_version.is_empty() { &resource.version } else { found_version.rsplit('/').next().unwrap_or_default() };
+        let version =
+            if found_version.is_empty() { &resource.version } else { found_version.rsplit('/').next().unwrap_or_default() };
         return Err(Status::bad_request(format!(
             "{found_kind} in version \"{version}\" cannot be handled as a {kind}: converting ({version}.{found_kind}) to ({package}.{kind}): unknown conversion"
         )));
@@ -96,7 +97,16 @@ fn may_create_on_update(resource: &Resource) -> bool {
     resource.custom.is_none()
         && matches!(
             resource.plural.as_str(),
-            "endpoints" | "events" | "leases" | "limitranges" | "services" | "podtemplates" | "clusterroles" | "clusterrolebindings" | "roles" | "rolebindings"
+            "endpoints"
+                | "events"
+                | "leases"
+                | "limitranges"
+                | "services"
+                | "podtemplates"
+                | "clusterroles"
+                | "clusterrolebindings"
+                | "roles"
+                | "rolebindings"
         )
 }
 
@@ -197,7 +207,13 @@ impl Core {
     }
 
     /// What built-in admission and defaulting do to a new or changed object.
-    fn default_and_admit(&self, state: &mut State, resource: &Resource, body: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    fn default_and_admit(
+        &self,
+        state: &mut State,
+        resource: &Resource,
+        body: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
         if let Some(version) = &resource.custom {
             structural::default(body, &version["schema"]["openAPIV3Schema"]);
             return Ok(());
@@ -432,7 +448,10 @@ impl Core {
         }
         for field in ["apiVersion", "kind"] {
             if config[field].as_str().unwrap_or_default().is_empty() {
-                return Err(Status::bad_request(format!("Object '{}' is missing in the configuration", if field == "kind" { "Kind" } else { field })));
+                return Err(Status::bad_request(format!(
+                    "Object '{}' is missing in the configuration",
+                    if field == "kind" { "Kind" } else { field }
+                )));
             }
         }
         check_type(resource, config)?;
@@ -459,7 +478,12 @@ impl Core {
                 return Err(Status::not_found(&resource.group, &resource.plural, name));
             }
             if !object::uid(config).is_empty() {
-                return Err(Status::conflict(&resource.group, &resource.plural, name, "uid mismatch: the provided object specified uid, and no existing object was found"));
+                return Err(Status::conflict(
+                    &resource.group,
+                    &resource.plural,
+                    name,
+                    "uid mismatch: the provided object specified uid, and no existing object was found",
+                ));
             }
             let mut merged = apply::apply(resource, &apply::empty(), config, &writer, force)?;
             let managed = merged["metadata"]["managedFields"].take();
@@ -515,7 +539,13 @@ fn requires_version(resource: &Resource) -> bool {
     resource.custom.is_some()
         || matches!(
             resource.plural.as_str(),
-            "customresourcedefinitions" | "apiservices" | "leases" | "poddisruptionbudgets" | "endpointslices" | "validatingwebhookconfigurations" | "mutatingwebhookconfigurations"
+            "customresourcedefinitions"
+                | "apiservices"
+                | "leases"
+                | "poddisruptionbudgets"
+                | "endpointslices"
+                | "validatingwebhookconfigurations"
+                | "mutatingwebhookconfigurations"
         )
 }
 
@@ -525,7 +555,9 @@ fn check_url(resource: &Resource, body: &mut Value, namespace: &str, name: &str)
         "" => body["metadata"]["name"] = name.into(),
         of if of == name => {}
         of => {
-            return Err(Status::bad_request(format!("the name of the object ({of}) does not match the name on the URL ({name})")));
+            return Err(Status::bad_request(format!(
+                "the name of the object ({of}) does not match the name on the URL ({name})"
+            )));
         }
     }
     if !resource.namespaced {
@@ -607,7 +639,8 @@ fn check_namespace(state: &State, resource: &Resource, namespace: &str, name: &s
     if !found.is_deleting {
         return Ok(());
     }
-    let qualified = if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) };
+    let qualified =
+        if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) };
     let message = format!(
         "{qualified} \"{name}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated"
     );
@@ -650,7 +683,8 @@ fn validate_new(state: &State, resource: &Resource, body: &Value, old: Option<&V
 
 /// The replicas of a custom resource with a scale subresource must be a number that is not negative.
 fn scale_causes(resource: &Resource, body: &Value) -> structural::Causes {
-    let Some(path) = resource.custom.as_ref().and_then(|version| version["subresources"]["scale"]["specReplicasPath"].as_str()) else {
+    let Some(path) = resource.custom.as_ref().and_then(|version| version["subresources"]["scale"]["specReplicasPath"].as_str())
+    else {
         return Vec::new();
     };
     let Some(value) = body.pointer(&structural::pointer(path.trim_start_matches('.'))) else { return Vec::new() };
@@ -670,4 +704,3 @@ fn scale_causes(resource: &Resource, body: &Value) -> structural::Causes {
     };
     vec![(path.to_owned(), "FieldValueInvalid", message)]
 }
-

@@ -151,8 +151,12 @@ impl Bench {
             .as_str()
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| LabError(format!("{name} has no address yet")))?;
-        let dial =
-            Dial { address: SocketAddr::new(address, 8443), source: None, tls: Some(wire::pki::unverified_client_config()), server_name: None };
+        let dial = Dial {
+            address: SocketAddr::new(address, 8443),
+            source: None,
+            tls: Some(wire::pki::unverified_client_config()),
+            server_name: None,
+        };
         let connection = Connection::open(&dial).await.map_err(|error| failed(&error))?;
         let request = http::Request::get("/metrics")
             .header("host", dial.address.to_string())

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::Body;
+use crate::pki::Subject;
 
 /// A client that does not finish its TLS handshake or its request head in this time is dropped.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -67,6 +68,8 @@ pub struct ConnectionInfo {
     pub id: u64,
     /// The client's address. In a lab a simulated pod's connections come from the pod's own address.
     pub peer: SocketAddr,
+    /// Whom the client's certificate names, if it showed one; it was verified.
+    pub client: Option<Arc<Subject>>,
     reset_on_close: Arc<AtomicBool>,
 }
 
@@ -78,7 +81,7 @@ impl ConnectionInfo {
 
     /// The connection of a request that came over no socket (in-process calls).
     pub fn in_process() -> Self {
-        Self { id: 0, peer: SocketAddr::from(([127, 0, 0, 1], 0)), reset_on_close: Arc::default() }
+        Self { id: 0, peer: SocketAddr::from(([127, 0, 0, 1], 0)), client: None, reset_on_close: Arc::default() }
     }
 }
 
@@ -95,7 +98,12 @@ impl IncomingConnection {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let reset_on_close = Arc::new(AtomicBool::new(false));
         let _ = stream.set_nodelay(true);
-        let info = ConnectionInfo { id: NEXT.fetch_add(1, Ordering::Relaxed), peer, reset_on_close: reset_on_close.clone() };
+        let info = ConnectionInfo {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            peer,
+            client: None,
+            reset_on_close: reset_on_close.clone(),
+        };
         Self { stream: PeerStream { stream, reset_on_close }, info }
     }
 }
@@ -167,11 +175,13 @@ pub async fn serve<H: Handler, G: Gate>(
         tokio::spawn(async move {
             let work = async {
                 let Some(connection) = gate.admit(IncomingConnection::new(stream, peer)).await else { return };
-                let info = connection.info.clone();
+                let mut info = connection.info.clone();
                 match tls {
                     None => serve_connection(connection.stream, info, handler).await,
                     Some(config) => {
                         if let Some(stream) = accept_tls(connection.stream, config).await {
+                            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                            info.client = shown.and_then(|certificate| Subject::of(certificate)).map(Arc::new);
                             serve_connection(stream, info, handler).await;
                         }
                     }

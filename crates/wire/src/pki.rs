@@ -55,7 +55,7 @@ impl CertificateAuthority {
     pub fn new(common_name: &str) -> Result<Self, PkiError> {
         let error = |source| PkiError::Generate { name: common_name.to_owned(), source };
         let mut params = CertificateParams::default();
-        params.distinguished_name = named(common_name, &[]);
+        params.distinguished_name = named(common_name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().map_err(error)?;
@@ -76,18 +76,18 @@ impl CertificateAuthority {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).map_err(error)?;
         params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
-        params.distinguished_name = named(common_name, &[]);
+        params.distinguished_name = named(common_name, None);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params, common_name)
     }
 
-    /// A client certificate: `common_name` is the user, `organisations` are the groups.
+    /// A client certificate: `common_name` is the user, `organisation` the group.
     ///
     /// # Errors
     /// When the key cannot be generated.
-    pub fn client(&self, common_name: &str, organisations: &[&str]) -> Result<Identity, PkiError> {
+    pub fn client(&self, common_name: &str, organisation: Option<&str>) -> Result<Identity, PkiError> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = named(common_name, organisations);
+        params.distinguished_name = named(common_name, organisation);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params, common_name)
     }
@@ -100,10 +100,10 @@ impl CertificateAuthority {
     }
 }
 
-fn named(common_name: &str, organisations: &[&str]) -> DistinguishedName {
+fn named(common_name: &str, organisation: Option<&str>) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    for organisation in organisations {
-        name.push(DnType::OrganizationName, *organisation);
+    if let Some(organisation) = organisation {
+        name.push(DnType::OrganizationName, organisation);
     }
     name.push(DnType::CommonName, common_name);
     name
@@ -124,6 +124,86 @@ impl Identity {
         let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
+    }
+}
+
+impl Identity {
+    /// The same as [`Identity::server_config`], but clients may show a certificate of `authority`; another one ends the
+    /// handshake.
+    ///
+    /// # Errors
+    /// When certificate and key do not fit together.
+    pub fn server_config_with_clients(
+        &self,
+        alpn: &[&str],
+        authority: &CertificateAuthority,
+    ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.issuer.der().clone())?;
+        let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| PkiError::Tls(rustls::Error::General(error.to_string())))?;
+        let (chain, key) = self.chain()?;
+        let mut config = rustls::ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
+    /// A TLS client configuration that shows this certificate and trusts `authority_pem`, or any server without it.
+    ///
+    /// # Errors
+    /// When a PEM cannot be used.
+    pub fn client_config(&self, authority_pem: Option<&str>, alpn: &[&str]) -> Result<Arc<rustls::ClientConfig>, PkiError> {
+        let (chain, key) = self.chain()?;
+        let builder = rustls::ClientConfig::builder();
+        let mut config = match authority_pem {
+            Some(pem) => {
+                let mut roots = rustls::RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    roots.add(certificate?)?;
+                }
+                builder.with_root_certificates(roots).with_client_auth_cert(chain, key)?
+            }
+            None => {
+                let any = AnyCertificate(rustls::crypto::ring::default_provider());
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(any)).with_client_auth_cert(chain, key)?
+            }
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+}
+
+/// Whom a certificate names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// The common name: the user.
+    pub common_name: String,
+    /// The organisations: the groups.
+    pub organisations: Vec<String>,
+}
+
+impl Subject {
+    /// Reads the subject of a certificate that was verified already; nothing if it is none.
+    pub fn of(certificate: &[u8]) -> Option<Self> {
+        use x509_cert::der::Decode as _;
+        use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
+        const COMMON_NAME: &str = "2.5.4.3";
+        const ORGANISATION: &str = "2.5.4.10";
+        let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
+        let mut subject = Self::default();
+        for attribute in certificate.tbs_certificate.subject.0.iter().flat_map(|set| set.0.iter()) {
+            let utf8 = attribute.value.decode_as::<Utf8StringRef<'_>>().map(|text| text.as_str().to_owned());
+            let text =
+                utf8.or_else(|_| attribute.value.decode_as::<PrintableStringRef<'_>>().map(|text| text.as_str().to_owned()));
+            match (attribute.oid.to_string().as_str(), text) {
+                (COMMON_NAME, Ok(text)) => subject.common_name = text,
+                (ORGANISATION, Ok(text)) => subject.organisations.push(text),
+                _ => {}
+            }
+        }
+        Some(subject)
     }
 }
 

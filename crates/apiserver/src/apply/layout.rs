@@ -58,7 +58,7 @@ impl<'a> Node<'a> {
     pub(crate) fn root(resource: &'a Resource) -> Self {
         match &resource.custom {
             Some(version) => Node::Object(&version["schema"]["openAPIV3Schema"]),
-            None => types::of_kind(&resource.group, &resource.version, &resource.kind).map_or(Node::Free, Node::Struct),
+            None => resource.built_in.map_or(Node::Free, Node::Struct),
         }
     }
 

@@ -142,9 +142,7 @@ fn verdict(was: Option<&Set>, of: Option<&Set>, orphaned: bool) -> Verdict {
 
 fn key_fields(step: &Step, element: &Value) -> Map<String, Value> {
     match step {
-        Step::Key(keys) => {
-            keys.iter().filter_map(|(name, _)| Some((name.to_string(), element.get(&**name)?.clone()))).collect()
-        }
+        Step::Key(keys) => keys.iter().filter_map(|(name, _)| Some((name.to_string(), element.get(&**name)?.clone()))).collect(),
         _ => Map::new(),
     }
 }

@@ -20,6 +20,9 @@ pub(crate) use layout::Node;
 /// Entries of managers that updated, beyond which the oldest are folded into one (`DefaultMaxUpdateManagers`).
 const MAX_UPDATE_MANAGERS: usize = 10;
 
+/// Where client-side apply keeps what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Who writes, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Writer<'a> {
@@ -204,6 +207,18 @@ pub(crate) fn track_update(resource: &Resource, live: &Value, new: &mut Value, w
     let node = Node::root(resource);
     let comparison = Comparison::new(live, new, node);
     let api_version = resource.api_version();
+    if entries.is_empty() {
+        // What nobody wrote before belongs to the writer as a whole: the case of every new object.
+        let mut set = comparison.added;
+        set.absorb(&comparison.modified);
+        let set = effective(set, resource, writer.subresource);
+        let (manager, subresource) = (writer.manager.to_owned(), writer.subresource.to_owned());
+        let time = Some(timestamp(writer.now));
+        let entry = Entry { manager, operation: "Update", api_version, time, subresource, set };
+        let entries = if entry.set.is_empty() { Vec::new() } else { vec![entry] };
+        encode(new, entries);
+        return;
+    }
     let mine = entries.iter().position(|entry| entry.is_of(writer, "Update", &api_version));
     let changed = effective(comparison.modified.union(&comparison.added), resource, writer.subresource);
     for (index, entry) in entries.iter_mut().enumerate() {
@@ -273,7 +288,13 @@ pub(crate) fn apply(
     let node = Node::root(resource);
     let unmergeable = |why: String| Status::new(500, format!("failed to create typed patch object ({why})"));
     let full = Set::of(config, node).map_err(|why| {
-        let of = format!("{}/{}; {}, Kind={}", config["metadata"]["namespace"].as_str().unwrap_or_default(), config["metadata"]["name"].as_str().unwrap_or_default(), resource.api_version(), resource.kind);
+        let of = format!(
+            "{}/{}; {}, Kind={}",
+            config["metadata"]["namespace"].as_str().unwrap_or_default(),
+            config["metadata"]["name"].as_str().unwrap_or_default(),
+            resource.api_version(),
+            resource.kind
+        );
         unmergeable(format!("{of}): {why}").trim_end_matches(')').to_owned())
     })?;
     let set = effective(full, resource, writer.subresource);
@@ -302,13 +323,16 @@ pub(crate) fn apply(
 
     let comparison = Comparison::new(&bare_live, &merged, node);
     let changed = effective(comparison.modified.union(&comparison.added), resource, writer.subresource);
+    let allowed =
+        if writer.manager == "kubectl" && !force { from_last_applied(live, node, &api_version) } else { Set::default() };
     let mut conflicts: Vec<(String, String)> = Vec::new();
     for (index, entry) in entries.iter_mut().enumerate() {
         if Some(index) == mine {
             continue;
         }
         let conflicting = entry.set.intersection(&changed);
-        conflicts.extend(conflicting.paths().into_iter().map(|path| (entry.describe(), path)));
+        let disputed = conflicting.difference(&allowed);
+        conflicts.extend(disputed.paths().into_iter().map(|path| (entry.describe(), path)));
         entry.set = entry.set.difference(&conflicting).difference(&comparison.removed);
     }
     if !conflicts.is_empty() && !force {
@@ -329,8 +353,25 @@ pub(crate) fn apply(
         None => entries.push(entry),
     }
     entries.retain(|entry| !entry.set.is_empty());
+    if writer.manager == "kubectl" && !merged["metadata"]["annotations"][LAST_APPLIED].is_null() {
+        // So that who goes back to client-side apply finds what was applied last (`lastappliedupdater.go`).
+        merged["metadata"]["annotations"][LAST_APPLIED] = format!("{config}\n").into();
+    }
     encode(&mut merged, entries);
     Ok(merged)
+}
+
+/// What client-side apply set and no one changed since: kubectl may take it over without a conflict
+/// (`lastappliedmanager.go`).
+fn from_last_applied(live: &Value, node: Node<'_>, api_version: &str) -> Set {
+    let Some(text) = live["metadata"]["annotations"][LAST_APPLIED].as_str() else { return Set::default() };
+    let Ok(applied) = serde_json::from_str::<Value>(text) else { return Set::default() };
+    if applied["apiVersion"] != api_version {
+        return Set::default();
+    }
+    let Ok(set) = Set::of(&applied, node) else { return Set::default() };
+    let comparison = Comparison::new(&applied, live, node);
+    set.difference(&comparison.modified).difference(&comparison.added).difference(&comparison.removed)
 }
 
 /// 409 with every conflict as a cause (managedfields/internal/conflict.go).

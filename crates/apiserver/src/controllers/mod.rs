@@ -1,4 +1,5 @@
-//! The controllers without which an API server is not one: namespaces, ServiceAccounts, garbage collection.
+//! The controllers without which an API server is not one: namespaces, ServiceAccounts, garbage collection, and
+//! whether aggregated APIs are available.
 
 mod garbage;
 mod namespace;
@@ -18,7 +19,8 @@ pub(crate) fn run(client: Client, authority_pem: String, stop: CancellationToken
     };
     start(Box::pin(namespace::run(client.clone())));
     start(Box::pin(service_account::run(client.clone(), authority_pem)));
-    start(Box::pin(garbage::run(client)));
+    start(Box::pin(garbage::run(client.clone())));
+    start(Box::pin(crate::aggregate::run(client.as_manager("kube-aggregator"))));
 }
 
 /// Calls `each` with every present and changed object of a resource, for ever.

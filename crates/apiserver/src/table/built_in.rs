@@ -184,13 +184,9 @@ pub(super) fn columns(resource: &Resource) -> &'static [Column] {
             ("Ports", "string", "", 0),
             AGE,
         ],
-        ("networking.k8s.io", "ingressclasses") => {
-            &[NAME, ("Controller", "string", "", 0), ("Parameters", "string", "", 0), AGE]
-        }
+        ("networking.k8s.io", "ingressclasses") => &[NAME, ("Controller", "string", "", 0), ("Parameters", "string", "", 0), AGE],
         ("networking.k8s.io", "networkpolicies") => &[NAME, ("Pod-Selector", "string", "", 0), AGE],
-        ("apps", "controllerrevisions") => {
-            &[NAME, ("Controller", "string", "", 0), ("Revision", "string", "", 0), AGE]
-        }
+        ("apps", "controllerrevisions") => &[NAME, ("Controller", "string", "", 0), ("Revision", "string", "", 0), AGE],
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
             &[NAME, ("Webhooks", "integer", "", 0), AGE]
         }
@@ -615,9 +611,10 @@ pub(super) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<
         ("networking.k8s.io", "ingresses") => {
             let hosts: Vec<String> =
                 list(&spec["rules"]).map(|rule| text(&rule["host"]).to_owned()).filter(|host| !host.is_empty()).collect();
-            let addresses = joined(list(&status["loadBalancer"]["ingress"]).map(|entry| {
-                entry["ip"].as_str().or_else(|| entry["hostname"].as_str()).unwrap_or_default().to_owned()
-            }));
+            let addresses = joined(
+                list(&status["loadBalancer"]["ingress"])
+                    .map(|entry| entry["ip"].as_str().or_else(|| entry["hostname"].as_str()).unwrap_or_default().to_owned()),
+            );
             vec![
                 name,
                 or_none(text(&spec["ingressClassName"]).to_owned()).into(),
@@ -642,7 +639,11 @@ pub(super) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<
             let controller = owner.map(|owner| {
                 let group = text(&owner["apiVersion"]).split_once('/').map_or("", |(group, _)| group);
                 let kind = text(&owner["kind"]).to_lowercase();
-                if group.is_empty() { format!("{kind}/{}", text(&owner["name"])) } else { format!("{kind}.{group}/{}", text(&owner["name"])) }
+                if group.is_empty() {
+                    format!("{kind}/{}", text(&owner["name"]))
+                } else {
+                    format!("{kind}.{group}/{}", text(&owner["name"]))
+                }
             });
             vec![name, controller.unwrap_or_else(|| "<none>".to_owned()).into(), number(&object["revision"]), age_cell]
         }
@@ -694,4 +695,3 @@ pub(super) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<
         _ => vec![name, age_cell],
     }
 }
-

@@ -90,14 +90,13 @@ impl Type {
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         self.json.binary_search_by(|field| field.name.cmp(name)).ok().map(|index| &self.json[index])
     }
-
-    /// All fields as JSON has them.
-    pub(crate) fn fields(&self) -> &[Field] {
-        &self.json
-    }
 }
 
 static TABLE: LazyLock<HashMap<String, Type>> = LazyLock::new(|| parse(include_str!("table.txt")));
+
+/// The same by the names as the table writes them, which is how fields refer to types.
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Type>> =
+    LazyLock::new(|| TABLE.values().map(|of| (of.name, of)).collect());
 
 fn parse(text: &'static str) -> HashMap<String, Type> {
     let mut types: HashMap<String, Type> = HashMap::new();
@@ -181,7 +180,7 @@ fn parse_field(line: &'static str) -> Option<Field> {
 
 /// A type by its name, such as `core.v1.PodSpec`.
 pub(crate) fn find(name: &str) -> Option<&'static Type> {
-    TABLE.get(name).or_else(|| TABLE.get(&name.to_ascii_lowercase()))
+    BY_NAME.get(name).copied().or_else(|| TABLE.get(&name.to_ascii_lowercase()))
 }
 
 /// The type of a built-in kind.

@@ -216,7 +216,9 @@ fn message(bytes: &[u8], of: &'static Type, depth: usize) -> Result<Map<String, 
                         _ => {}
                     }
                 }
-                let value = value.unwrap_or_else(|| if matches!(field.kind, Kind::Message(_)) { Value::Object(Map::new()) } else { "".into() });
+                let value = value.unwrap_or_else(|| {
+                    if matches!(field.kind, Kind::Message(_)) { Value::Object(Map::new()) } else { "".into() }
+                });
                 let map = out.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 if let Some(map) = map.as_object_mut() {
                     map.insert(key, value);

@@ -117,10 +117,7 @@ fn mismatch(value: &Value, of: &Type, field: &Field, path: &str, wanted: &str) -
         Value::Number(number) if field.kind != Kind::String => format!("number {number}"),
         _ => json_name(value).to_owned(),
     };
-    format!(
-        "json: cannot unmarshal {found} into Go struct field {struct_name}.{} of type {wanted}",
-        path.trim_start_matches('.')
-    )
+    format!("json: cannot unmarshal {found} into Go struct field {struct_name}.{} of type {wanted}", path.trim_start_matches('.'))
 }
 
 fn many(
@@ -185,16 +182,17 @@ fn one(
                 Ok(_) => Ok(()),
                 Err(_) => Err(format!(
                     "illegal base64 data at input byte {}",
-                    text.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))).unwrap_or(0)
+                    text.bytes()
+                        .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')))
+                        .unwrap_or(0)
                 )),
             }
         }
         Kind::Time | Kind::MicroTime => match value.as_str() {
             Some(text) if text.parse::<jiff::Timestamp>().is_ok() => Ok(()),
-            Some(text) => Err(format!(
-                "parsing time {0:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0:?} as \"2006\"",
-                text
-            )),
+            Some(text) => {
+                Err(format!("parsing time {0:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0:?} as \"2006\"", text))
+            }
             None if value.is_null() => Ok(()),
             None => wrong(value, "string"),
         },
@@ -204,9 +202,9 @@ fn one(
                 Ok(())
             }
             Value::String(text) if is_quantity(text) => Ok(()),
-            Value::String(_) => Err(
-                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned(),
-            ),
+            Value::String(_) => {
+                Err("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned())
+            }
             _ => wrong(value, "string"),
         },
         Kind::IntOrString if !value.is_string() && value.as_i64().is_none() => wrong(value, "int32"),
@@ -242,10 +240,8 @@ fn is_quantity(text: &str) -> bool {
         !rest.is_empty() && rest.chars().all(|character| character.is_ascii_digit())
     };
     digits
-        && (matches!(
-            suffix,
-            "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
-        ) || suffix.strip_prefix(['e', 'E']).is_some_and(exponent))
+        && (matches!(suffix, "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei")
+            || suffix.strip_prefix(['e', 'E']).is_some_and(exponent))
 }
 
 #[cfg(test)]
@@ -272,11 +268,7 @@ mod tests {
                 json!({"spec": {"containers": [{"image": {}}]}}),
                 "json: cannot unmarshal object into Go struct field Container.spec.containers.image of type string",
             ),
-            (
-                "core.v1.Pod",
-                json!({"spec": []}),
-                "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
-            ),
+            ("core.v1.Pod", json!({"spec": []}), "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
         ] {
             let mut object = object;
             assert_eq!(check(&mut object, find(kind).unwrap()).unwrap_err(), message);
@@ -289,7 +281,10 @@ mod tests {
             "spec": {"containers": [{"name": "c", "imag": "x"}], "nope": 1, "volumes": []}});
         let findings = check(&mut pod, find("core.v1.Pod").unwrap()).unwrap();
         assert_eq!(findings.unknown, ["spec.containers[0].imag", "spec.nope"]);
-        assert_eq!(pod, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}}));
+        assert_eq!(
+            pod,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}})
+        );
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Probe {
         let Check::Http { tls, path } = &self.check else {
             return tokio::net::TcpStream::connect(self.address).await.is_ok();
         };
-        let dial = Dial { address: self.address, source: None, tls: tls.then(wire::pki::unverified_client_config), server_name: None };
+        let dial =
+            Dial { address: self.address, source: None, tls: tls.then(wire::pki::unverified_client_config), server_name: None };
         let Ok(connection) = Connection::open(&dial).await else { return false };
         let request = Request::get(path)
             .header("host", self.address.to_string())

@@ -221,7 +221,12 @@ fn claim(
                 continue;
             }
         };
-        let mut server = ApiServer::builder().service_account_admission().service_network(network).authority(authority.clone()).pods(logs.clone()).build()?;
+        let mut server = ApiServer::builder()
+            .service_account_admission()
+            .service_network(network)
+            .authority(authority.clone())
+            .pods(logs.clone())
+            .build()?;
         match server.listen(SocketAddr::from(([127, block, 0, 1], port))) {
             Ok(_) => return Ok((server, network, claim)),
             Err(error) => {
@@ -250,7 +255,8 @@ fn serve_kubernetes(
 ) -> Result<SocketAddr> {
     let address = server.service_address();
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-    let tls = authority.server("kubernetes", &names, &[address.into()])?.server_config(&["h2", "http/1.1"])?;
+    let tls =
+        authority.server("kubernetes", &names, &[address.into()])?.server_config_with_clients(&["h2", "http/1.1"], authority)?;
     let mut last = None;
     for port in [443, 6443] {
         match wire::bind((address, port).into()) {
