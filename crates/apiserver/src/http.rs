@@ -20,6 +20,15 @@ use crate::{PodBackend, aggregate, discovery, rbac, table};
 /// a real cluster has, and CRD bundles stay below).
 const MAX_BODY: usize = 3 * 1024 * 1024;
 
+/// How long a body may take to arrive, as the real server's requests may take (`--request-timeout`).
+const BODY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Answers from this size on are compressed, for clients that take it (`defaultGzipThresholdBytes`).
+const GZIP_FROM: u64 = 128 * 1024;
+
+/// Answers up to this size are indented for people; nobody reads longer ones.
+const INDENT_UP_TO: u64 = 1024 * 1024;
+
 /// How often an idle watch shows a bookmark (`pkg/storage/cacher/cacher.go` `defaultBookmarkFrequency`).
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
@@ -43,6 +52,8 @@ enum Form {
 struct Wants {
     form: Form,
     yaml: bool,
+    /// Indented, for people.
+    pretty: bool,
 }
 
 /// Reads an `Accept` header: the first entry that can be served.
@@ -68,7 +79,7 @@ fn wants(accept: Option<&str>, query_include: &str) -> Result<Wants, Status> {
             Some("APIGroupDiscoveryList") => Form::Aggregated { version: parameter("v").unwrap_or_else(|| "v2".to_owned()) },
             Some(_) => continue,
         };
-        return Ok(Wants { form, yaml });
+        return Ok(Wants { form, yaml, pretty: false });
     }
     Err(Status::new(406, "only the following media types are accepted: application/json, application/yaml"))
 }
@@ -104,7 +115,10 @@ impl Shell {
             Ok(response) => response,
             Err(status) => failure(&status),
         };
-        Ok(response)
+        let takes_gzip = head.headers.get_all(header::ACCEPT_ENCODING).iter().any(|value| {
+            value.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")))
+        });
+        Ok(if takes_gzip { compressed(response).await } else { response })
     }
 
     async fn answer(
@@ -138,7 +152,12 @@ impl Shell {
         if let Some(remote) = remote {
             return remote.forward(&self.core, &who, method, target, headers, body).await;
         }
-        let wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
+        let mut wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
+        // People with a browser or curl get indented JSON, as does whoever asks (`isPrettyPrint`); /version is always so.
+        wants.pretty = match info.query.get("pretty") {
+            Some(value) => value != "false" && value != "0",
+            None => ["curl", "Wget", "Mozilla/5.0"].iter().any(|name| user_agent.starts_with(name)) || info.path == "/version",
+        };
         if let (Form::Aggregated { version }, "/api" | "/apis") = (&wants.form, info.path.trim_end_matches('/')) {
             let core_group = info.path.trim_end_matches('/') == "/api";
             let api_version = format!("apidiscovery.k8s.io/{version}");
@@ -162,8 +181,9 @@ impl Shell {
             let pod = self.core.get(&*self.core.resource(info)?, &info.namespace, &info.name)?.value();
             return pods.logs(&pod, &info.query).await;
         }
-        let bytes = wire::collect(body, MAX_BODY)
+        let bytes = tokio::time::timeout(BODY_DEADLINE, wire::collect(body, MAX_BODY))
             .await
+            .map_err(|_| Status::new(408, "the body did not arrive in time").with_reason("Timeout"))?
             .map_err(|_| Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge"))?;
         let call = Call { body: &bytes, ..call };
         let reply = self.decide(now, &call).await?;
@@ -172,6 +192,9 @@ impl Shell {
         }
         let resource = if info.is_resource { Some(self.core.resource(info)?) } else { None };
         let mut response = render(reply, resource.as_deref(), &wants, now);
+        if wants.pretty {
+            response = indented(response).await;
+        }
         for warning in warnings.into_inner().unwrap_or_default() {
             let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
             if let Ok(value) = header::HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
@@ -239,6 +262,50 @@ impl Shell {
             other.groups.push("system:authenticated".to_owned());
         }
         Ok(other)
+    }
+}
+
+/// A JSON answer of known size, indented.
+async fn indented(response: Response<Body>) -> Response<Body> {
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !is_json || http_body::Body::size_hint(response.body()).exact().is_none_or(|size| size > INDENT_UP_TO) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Ok(bytes) = wire::collect(body, usize::MAX).await else { return failure(&Status::new(500, "the answer was lost")) };
+    let pretty = serde_json::from_slice::<Value>(&bytes).and_then(|value| serde_json::to_vec_pretty(&value));
+    head.headers.remove(header::CONTENT_LENGTH);
+    match pretty {
+        Ok(mut text) => {
+            if !text.ends_with(b"\n") {
+                text.push(b'\n');
+            }
+            Response::from_parts(head, wire::full(text))
+        }
+        Err(_) => Response::from_parts(head, wire::full(bytes)),
+    }
+}
+
+/// A large answer of known size, compressed.
+async fn compressed(response: Response<Body>) -> Response<Body> {
+    use std::io::Write as _;
+    let large = http_body::Body::size_hint(response.body()).exact().is_some_and(|size| size >= GZIP_FROM);
+    if !large {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Ok(bytes) = wire::collect(body, usize::MAX).await else { return failure(&Status::new(500, "the answer was lost")) };
+    // Level 1 is what the real server uses: time counts more than size here.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 4), flate2::Compression::fast());
+    match encoder.write_all(&bytes).and_then(|()| encoder.finish()) {
+        Ok(packed) => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            head.headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+            head.headers.insert(header::VARY, header::HeaderValue::from_static("Accept-Encoding"));
+            Response::from_parts(head, wire::full(packed))
+        }
+        Err(_) => Response::from_parts(head, wire::full(bytes)),
     }
 }
 

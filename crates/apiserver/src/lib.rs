@@ -1,7 +1,8 @@
 //! An in-memory Kubernetes API server for tests and labs.
 //!
 //! Stock clients (kubectl, kube-rs, client-go, Prometheus' `kubernetes_sd`) talk to it over HTTPS with bearer tokens; RBAC
-//! is enforced. There is no etcd, no disk, no container runtime: it starts in milliseconds and is gone on drop.
+//! is enforced. There is no etcd, no disk unless asked for, no container runtime: it starts in milliseconds and is gone on
+//! drop. It is what kube-rs' users asked for in kube-rs/kube#382 and #1108: a Kubernetes API inside a test.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

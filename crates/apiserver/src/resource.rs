@@ -270,6 +270,7 @@ impl Registry {
     pub(crate) fn new() -> Self {
         let mut registry = Self {
             by_path: BTreeMap::new(),
+            index: HashMap::new(),
             groups: Vec::new(),
             custom: BTreeMap::new(),
             address: String::new(),

@@ -61,6 +61,9 @@ impl AsyncWrite for PeerStream {
     }
 }
 
+/// How long a connection may be idle before the kernel asks whether the peer is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
 /// What a request handler may know about the connection a request came on; found in the request's extensions.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
@@ -98,6 +101,9 @@ impl IncomingConnection {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let reset_on_close = Arc::new(AtomicBool::new(false));
         let _ = stream.set_nodelay(true);
+        // A peer that vanished without a word is noticed, so that its watches end.
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         let info = ConnectionInfo {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             peer,
