@@ -5,7 +5,7 @@ use apiserver::ApiServer;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let server = ApiServer::builder().seed(1).build().expect("a server");
     for (manager, spec) in [("a", &input.0), ("b", &input.1), ("a", &input.1)] {
         let Ok(spec) = serde_json::from_slice::<serde_json::Value>(spec) else { return };

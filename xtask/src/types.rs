@@ -128,7 +128,7 @@ pub(crate) fn generate(root: &Path) -> Result<()> {
 /// Where cargo keeps the source of a dependency.
 fn source_of(root: &Path, package: &str) -> Result<PathBuf> {
     let output = crate::cargo()
-        .args(["metadata", "--format-version=1", "--all-features"])
+        .args(["metadata", "--format-version=1", "--all-features", "--locked"])
         .current_dir(root)
         .output()
         .context("cannot run cargo metadata")?;

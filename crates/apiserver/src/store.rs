@@ -275,7 +275,10 @@ fn stored(value: &mut Value, revision: u64) -> Arc<Stored> {
         .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
         .collect();
     let text = |value: &Value| Value::from(value.as_str().unwrap_or_default()).to_string();
-    let mut json = format!("{{\"apiVersion\":{},\"kind\":{},", text(&value["apiVersion"]), text(&value["kind"]));
+    let mut json = Vec::with_capacity(1024);
+    json.extend_from_slice(
+        format!("{{\"apiVersion\":{},\"kind\":{},", text(&value["apiVersion"]), text(&value["kind"])).as_bytes(),
+    );
     let head = json.len();
     let (api_version, namespace, name) =
         (value["apiVersion"].as_str().unwrap_or_default().into(), object::namespace(value).into(), object::name(value).into());
@@ -283,8 +286,10 @@ fn stored(value: &mut Value, revision: u64) -> Arc<Stored> {
         fields.remove("apiVersion");
         fields.remove("kind");
     }
-    // The rest is an object with metadata in it: all but its opening brace follows.
-    json.push_str(&value.to_string()[1..]);
+    // The rest is an object with metadata in it: all but its opening brace follows. Writing to memory does not fail.
+    let _ = serde_json::to_writer(&mut json, value);
+    json.remove(head);
+    json.shrink_to_fit();
     let is_deleting = object::is_deleting(value);
     Arc::new(Stored { namespace, name, revision, is_deleting, labels, api_version, json: json.into(), head })
 }

@@ -209,6 +209,49 @@ impl Set {
     }
 }
 
+impl Set {
+    /// What a new object adds: `Comparison::new` with an empty one, in one go.
+    pub(crate) fn of_new(object: &Value, node: Node<'_>) -> Set {
+        let mut set = Set::default();
+        add_new(object, node, true, &mut set);
+        set
+    }
+}
+
+/// `by_value`: see [`compare`].
+fn add_new(value: &Value, node: Node<'_>, by_value: bool, set: &mut Set) {
+    let is_empty = match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => true,
+    };
+    if is_empty || node.relation(value) == Relation::Atomic {
+        set.member = !(by_value && is_empty && value.is_object());
+        return;
+    }
+    match value {
+        Value::Object(fields) => {
+            let is_struct = matches!(node, Node::Struct(_));
+            for (name, value) in fields {
+                let held = by_value && is_struct && crate::types::is_by_value(name);
+                let mut below = Set::default();
+                add_new(value, node.child(name), held, &mut below);
+                if below.member || !below.below.is_empty() {
+                    set.below.insert(Step::Field(name.as_str().into()), below);
+                }
+            }
+        }
+        Value::Array(list) => {
+            for (index, element) in list.iter().enumerate() {
+                let step = step_of(element, node, value).unwrap_or(Step::Index(index as u64));
+                add_new(element, node.element(), false, set.at(step));
+            }
+        }
+        _ => {}
+    }
+    set.member = !by_value;
+}
+
 /// Adds what `value` sets below a place.
 fn fill(value: &Value, node: Node<'_>, set: &mut Set, at: &str) -> Result<(), String> {
     match value {
@@ -392,6 +435,35 @@ fn compare(old: Option<&Value>, new: Option<&Value>, node: Node<'_>, out: &mut C
             (None, Some(_)) => out.added.member = true,
             (Some(_), None) => out.removed.member = true,
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::resource::Registry;
+
+    #[test]
+    fn a_new_object_adds_what_a_comparison_with_nothing_says() {
+        let registry = Registry::new();
+        for (group, plural, object) in [
+            ("", "configmaps", json!({"metadata": {"name": "a", "labels": {"x": "1"}, "finalizers": ["f"]}, "data": {"a": "b"}})),
+            (
+                "apps",
+                "deployments",
+                json!({"metadata": {}, "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "strategy": {},
+                    "template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 1}], "resources": {},
+                        "env": [{"name": "E", "value": ""}], "args": ["x"]}], "securityContext": {}}}}, "status": {}}),
+            ),
+            ("", "services", json!({"spec": {"ports": [{"port": 80}], "selector": {"a": "b"}, "clusterIPs": ["None"]}})),
+        ] {
+            let resource = registry.find_any_version(group, plural).unwrap();
+            let node = Node::root(&resource);
+            let compared = Comparison::new(&json!({}), &object, node);
+            assert_eq!(Set::of_new(&object, node), compared.added, "{plural}");
         }
     }
 }

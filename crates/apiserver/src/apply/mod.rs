@@ -205,12 +205,10 @@ pub(crate) fn track_update(resource: &Resource, live: &Value, new: &mut Value, w
         return;
     }
     let node = Node::root(resource);
-    let comparison = Comparison::new(live, new, node);
     let api_version = resource.api_version();
-    if entries.is_empty() {
-        // What nobody wrote before belongs to the writer as a whole: the case of every new object.
-        let mut set = comparison.added;
-        set.absorb(&comparison.modified);
+    if entries.is_empty() && live.as_object().is_some_and(Map::is_empty) {
+        // A new object belongs to its writer as a whole.
+        let set = Set::of_new(new, node);
         let set = effective(set, resource, writer.subresource);
         let (manager, subresource) = (writer.manager.to_owned(), writer.subresource.to_owned());
         let time = Some(timestamp(writer.now));
@@ -219,6 +217,7 @@ pub(crate) fn track_update(resource: &Resource, live: &Value, new: &mut Value, w
         encode(new, entries);
         return;
     }
+    let comparison = Comparison::new(live, new, node);
     let mine = entries.iter().position(|entry| entry.is_of(writer, "Update", &api_version));
     let changed = effective(comparison.modified.union(&comparison.added), resource, writer.subresource);
     for (index, entry) in entries.iter_mut().enumerate() {

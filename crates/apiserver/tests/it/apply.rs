@@ -226,7 +226,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn apply_agrees_with_the_model(steps in proptest::collection::vec(step(), 1..12)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let server = server();
             let path = format!("{CONFIG_MAPS}/c");
