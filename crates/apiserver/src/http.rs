@@ -20,6 +20,9 @@ use crate::{PodBackend, aggregate, discovery, rbac, table};
 /// a real cluster has, and CRD bundles stay below).
 const MAX_BODY: usize = 3 * 1024 * 1024;
 
+/// How much of a body that is too large is read and forgotten, so that the client sees the answer.
+const DRAIN_UP_TO: usize = 256 * 1024 * 1024;
+
 /// How long a body may take to arrive, as the real server's requests may take (`--request-timeout`).
 const BODY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -181,10 +184,18 @@ impl Shell {
             let pod = self.core.get(&*self.core.resource(info)?, &info.namespace, &info.name)?.value();
             return pods.logs(&pod, &info.query).await;
         }
-        let bytes = tokio::time::timeout(BODY_DEADLINE, wire::collect(body, MAX_BODY))
+        let mut body = body;
+        let read = tokio::time::timeout(BODY_DEADLINE, wire::collect_from(&mut body, MAX_BODY))
             .await
-            .map_err(|_| Status::new(408, "the body did not arrive in time").with_reason("Timeout"))?
-            .map_err(|_| Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge"))?;
+            .map_err(|_| Status::new(408, "the body did not arrive in time").with_reason("Timeout"))?;
+        let bytes = match read {
+            Ok(bytes) => bytes,
+            Err(_) => {
+                // The client hears of it only once it has sent everything, or most of it.
+                let _ = tokio::time::timeout(BODY_DEADLINE, wire::drain(&mut body, DRAIN_UP_TO)).await;
+                return Err(Status::new(413, format!("limit is {MAX_BODY}")).with_reason("RequestEntityTooLarge"));
+            }
+        };
         let call = Call { body: &bytes, ..call };
         let reply = self.decide(now, &call).await?;
         if reply_is_slow(&reply) {

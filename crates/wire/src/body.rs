@@ -59,11 +59,31 @@ pub fn incoming(body: hyper::body::Incoming) -> Body {
     body.map_err(BodyError::from).boxed_unsync()
 }
 
+/// Reads what is left of a body and forgets it, `limit` bytes at most. Whoever answers before a client has sent everything
+/// should do so first: a connection that is closed with bytes unread is reset, and the client never sees the answer.
+pub async fn drain(body: &mut Body, limit: usize) {
+    let mut seen = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        seen += frame.data_ref().map_or(0, Bytes::len);
+        if seen > limit {
+            return;
+        }
+    }
+}
+
 /// Reads a body to its end, `limit` bytes at most.
 ///
 /// # Errors
 /// When the body fails or is longer than `limit`.
 pub async fn collect(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
+    collect_from(&mut body, limit).await
+}
+
+/// The same, with what was not read left in the body.
+///
+/// # Errors
+/// See [`collect`].
+pub async fn collect_from(body: &mut Body, limit: usize) -> Result<Bytes, BodyError> {
     let mut whole: Option<Bytes> = None;
     let mut parts = bytes::BytesMut::new();
     while let Some(frame) = body.frame().await {

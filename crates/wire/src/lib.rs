@@ -9,7 +9,7 @@ mod listen;
 pub mod pki;
 pub mod yaml;
 
-pub use body::{Body, BodyError, collect, empty, full, incoming, json, stream, stream_channel, text};
+pub use body::{Body, BodyError, collect, collect_from, drain, empty, full, incoming, json, stream, stream_channel, text};
 pub use connect::{ConnectError, Connection, Dial, Protocol};
 pub use listen::{
     Abort, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve, serve_connection,
