@@ -5,19 +5,7 @@ use serde_json::{Value, json};
 
 use crate::core::timestamp;
 use crate::structural::Causes;
-use crate::validate::is_label;
-
-fn required(causes: &mut Causes, value: &Value, field: &str) {
-    let missing = match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
-    };
-    if missing {
-        causes.push((field.to_owned(), "FieldValueRequired", "Required value".to_owned()));
-    }
-}
+use crate::validate::{is_label, required};
 
 /// Every way in which a definition is invalid (apiextensions `pkg/apis/apiextensions/validation`).
 pub(crate) fn check(definition: &Value) -> Causes {
@@ -25,7 +13,7 @@ pub(crate) fn check(definition: &Value) -> Causes {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
-    required(&mut causes, &spec["group"], "spec.group");
+    required(&mut causes, &spec["group"], "spec.group", "");
     match spec["scope"].as_str().unwrap_or_default() {
         "Cluster" | "Namespaced" => {}
         "" => causes.push(("spec.scope".to_owned(), "FieldValueRequired", "Required value".to_owned())),
@@ -37,7 +25,7 @@ pub(crate) fn check(definition: &Value) -> Causes {
     }
     for name in ["plural", "singular", "kind", "listKind"] {
         let field = format!("spec.names.{name}");
-        required(&mut causes, &spec["names"][name], &field);
+        required(&mut causes, &spec["names"][name], &field, "");
         let given = text(&spec["names"][name]);
         if !given.is_empty() && !is_label(&given.to_lowercase()) {
             let message = format!(
@@ -54,14 +42,14 @@ pub(crate) fn check(definition: &Value) -> Causes {
         causes.insert(0, ("metadata.name".to_owned(), "FieldValueInvalid", message));
     }
     let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    required(&mut causes, &spec["versions"], "spec.versions");
+    required(&mut causes, &spec["versions"], "spec.versions", "");
     if !versions.is_empty() && versions.iter().filter(|version| version["storage"] == true).count() != 1 {
         let message = format!("Invalid value: {}: must have exactly one version marked as storage version", spec["versions"]);
         causes.push(("spec.versions".to_owned(), "FieldValueInvalid", message));
     }
     for (index, version) in versions.iter().enumerate() {
         let at = format!("spec.versions[{index}]");
-        required(&mut causes, &version["name"], &format!("{at}.name"));
+        required(&mut causes, &version["name"], &format!("{at}.name"), "");
         let schema = &version["schema"]["openAPIV3Schema"];
         let field = format!("{at}.schema.openAPIV3Schema");
         if !schema.is_object() {

@@ -35,7 +35,8 @@ fn push(causes: &mut Causes, field: impl Into<String>, value: &Value, why: &str)
     causes.push((field.into(), "FieldValueInvalid", format!("Invalid value: {value}: {why}")));
 }
 
-fn required(causes: &mut Causes, value: &Value, field: &str, hint: &str) {
+/// Notes a field that is missing or empty.
+pub(crate) fn required(causes: &mut Causes, value: &Value, field: &str, hint: &str) {
     let missing = match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

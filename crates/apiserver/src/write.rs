@@ -182,7 +182,7 @@ impl Core {
             Some(admitted) => admitted.take_over(&mut body),
         }
         self.default_and_admit(state, resource, &mut body, None)?;
-        validate_new(state, resource, &body, None)?;
+        validate_new(resource, &body, None)?;
         if resource.group == "rbac.authorization.k8s.io" {
             self.check_escalation(state, call, resource, &body)?;
         }
@@ -351,13 +351,13 @@ impl Core {
                     keep_service_address(old, &mut new);
                 }
                 self.default_and_admit(state, resource, &mut new, Some(old))?;
-                validate_new(state, resource, &new, Some(old))?;
+                validate_new(resource, &new, Some(old))?;
                 validate::check_update(resource, old, &new)?;
                 if resource.group == "rbac.authorization.k8s.io" {
                     self.check_escalation(state, call, resource, &new)?;
                 }
             }
-            "status" if resource.custom.is_some() => validate_new(state, resource, &new, Some(old))?,
+            "status" if resource.custom.is_some() => validate_new(resource, &new, Some(old))?,
             _ => validate::check_finalizers(resource, old, &new)?,
         }
         if resource.has_generation() && subresource != "status" && subresource != "binding" && changes_generation(old, &new) {
@@ -652,7 +652,7 @@ fn check_namespace(state: &State, resource: &Resource, namespace: &str, name: &s
 }
 
 /// 422 with every cause.
-fn validate_new(state: &State, resource: &Resource, body: &Value, old: Option<&Value>) -> Result<(), Status> {
+fn validate_new(resource: &Resource, body: &Value, old: Option<&Value>) -> Result<(), Status> {
     let mut causes = validate::metadata(resource, body);
     if let Some(old) = old {
         causes.extend(validate::finalizers(old, body));
@@ -677,7 +677,6 @@ fn validate_new(state: &State, resource: &Resource, body: &Value, old: Option<&V
             causes.extend(found);
         }
     }
-    let _ = state;
     if causes.is_empty() { Ok(()) } else { Err(Status::invalid(&resource.group, &resource.kind, object::name(body), &causes)) }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn columns(resource: &Resource) -> &'static [Column] {
             ("Images", "string", "", 1),
             ("Selector", "string", "", 1),
         ],
-        ("apps", "replicasets") => &[
+        ("apps", "replicasets") | ("", "replicationcontrollers") => &[
             NAME,
             ("Desired", "integer", "", 0),
             ("Current", "integer", "", 0),
@@ -97,16 +97,6 @@ pub(super) fn columns(resource: &Resource) -> &'static [Column] {
             ("Up-to-date", "integer", "", 0),
             ("Available", "integer", "", 0),
             ("Node Selector", "string", "", 0),
-            AGE,
-            ("Containers", "string", "", 1),
-            ("Images", "string", "", 1),
-            ("Selector", "string", "", 1),
-        ],
-        ("", "replicationcontrollers") => &[
-            NAME,
-            ("Desired", "integer", "", 0),
-            ("Current", "integer", "", 0),
-            ("Ready", "integer", "", 0),
             AGE,
             ("Containers", "string", "", 1),
             ("Images", "string", "", 1),
@@ -451,7 +441,7 @@ pub(super) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<
                 selector_text(&spec["selector"]).into(),
             ]
         }
-        ("apps", "replicasets") => {
+        ("apps", "replicasets") | ("", "replicationcontrollers") => {
             let [containers, images] = containers_and_images(&spec["template"]);
             vec![
                 name,
@@ -479,19 +469,6 @@ pub(super) fn cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<
                 number(&status["updatedNumberScheduled"]),
                 number(&status["numberAvailable"]),
                 selector_text(&spec["template"]["spec"]["nodeSelector"]).into(),
-                age_cell,
-                containers,
-                images,
-                selector_text(&spec["selector"]).into(),
-            ]
-        }
-        ("", "replicationcontrollers") => {
-            let [containers, images] = containers_and_images(&spec["template"]);
-            vec![
-                name,
-                number(&spec["replicas"]),
-                number(&status["replicas"]),
-                number(&status["readyReplicas"]),
                 age_cell,
                 containers,
                 images,
