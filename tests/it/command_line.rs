@@ -1,5 +1,7 @@
 //! The program as people use it: one life of a lab, and what it says to wrong input.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -137,7 +139,48 @@ fn kubectl(kubeconfig: &str, folder: &Folder) -> Result<()> {
     ensure!(more.contains("servicemonitor.monitoring.coreos.com/prometheus-kubevirt-rules"), "{more}");
     let log = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} logs -n kubevirt deploy/virt-api --tail=1").quiet().read()?;
     ensure!(log.starts_with("{\"component\":\"virt-api\""), "{log}");
+    for websockets in ["true", "false"] {
+        let _exec = shell.push_env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
+        let exec = || cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} exec -i -n monitoring prometheus-k8s-0 -c prometheus --");
+        let text = "in and out\n".repeat(20_000);
+        ensure!(exec().arg("cat").stdin(&text).quiet().read()? == text.trim_end(), "exec by WebSocket {websockets}");
+        let failed = exec().args(["sh", "-c", "exit 3"]).quiet().ignore_status().output()?;
+        ensure!(failed.status.code() == Some(3), "{failed:?}");
+        forward(&kubectl, kubeconfig, folder.path(), websockets)?;
+    }
+    let nothing = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} exec -n kubevirt deploy/virt-api -- ls");
+    let nothing = String::from_utf8(nothing.quiet().ignore_status().output()?.stderr)?;
+    ensure!(nothing.contains("the container is simulated"), "{nothing}");
+    let proxied = "/api/v1/namespaces/monitoring/services/prometheus-k8s:9090/proxy/-/healthy";
+    let proxied = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} get --raw {proxied}").quiet().read()?;
+    ensure!(proxied == "Prometheus Server is Healthy.", "{proxied}");
     Ok(())
+}
+
+/// Prometheus through `kubectl port-forward`, as the blog does it.
+fn forward(kubectl: &Path, kubeconfig: &str, home: &Path, websockets: &str) -> Result<()> {
+    let mut child = std::process::Command::new(kubectl)
+        .args(["--kubeconfig", kubeconfig, "port-forward", "-n", "monitoring", "svc/prometheus-k8s", ":9090"])
+        .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets)
+        .env("HOME", home)
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    // kept open: kubectl ends when nobody listens to it
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let said = lines.next();
+    let answered = (|| {
+        let said = said.context("kubectl said nothing")??;
+        let address = said.split(' ').nth(2).context("no address")?;
+        let mut stream = std::net::TcpStream::connect(address)?;
+        stream.write_all(b"GET /-/healthy HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.contains("Prometheus Server is Healthy"), "{said}: {answer}");
+        Ok(())
+    })();
+    child.kill()?;
+    child.wait()?;
+    answered
 }
 
 fn record_pid(folder: &Folder) -> Result<i32> {

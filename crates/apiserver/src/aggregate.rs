@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use wire::{Body, Connection, Dial};
 
 use crate::client::{Client, Gr};
+use crate::connect::{self, Arrived};
 use crate::core::{Core, State, timestamp};
 use crate::resource::StorageKey;
 use crate::webhook::resolve_service;
@@ -83,20 +84,14 @@ impl Remote {
     }
 
     /// Hands a request on and its answer back.
-    pub(crate) async fn forward(
-        &self,
-        core: &Core,
-        who: &Identity,
-        method: &http::Method,
-        target: &str,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<Response<Body>, Status> {
+    pub(crate) async fn forward(&self, core: &Core, who: &Identity, arrived: Arrived<'_>) -> Result<Response<Body>, Status> {
+        let Arrived { method, target, headers, upgrade, body } = arrived;
+        let upgrades = connect::wants_upgrade(headers);
         let unavailable = |why: String| Status::new(503, format!("error trying to reach service: {why}"));
         let (connection, host) = self.open(core).await.map_err(unavailable)?;
         let mut request = Request::builder().method(method).uri(target);
         if let Some(out) = request.headers_mut() {
-            for (name, value) in headers.iter().filter(|(name, _)| is_handed_on(name)) {
+            for (name, value) in headers.iter().filter(|(name, _)| connect::is_handed_on(name, upgrades)) {
                 out.append(name.clone(), value.clone());
             }
             let mut add = |name: String, text: &str| {
@@ -115,7 +110,7 @@ impl Remote {
         }
         let request = request.body(body).map_err(|error| unavailable(error.to_string()))?;
         let response = connection.send(request).await.map_err(|error| unavailable(error.to_string()))?;
-        Ok(response.map(wire::incoming))
+        connect::join(headers, upgrade, response)
     }
 
     /// The resources of the group version, as its server lists them.
@@ -123,19 +118,13 @@ impl Remote {
         let path = format!("/apis/{}/{}", self.group, self.version);
         let who = Identity::admin("system:kube-aggregator");
         let headers = HeaderMap::new();
-        let answer = self.forward(core, &who, &http::Method::GET, &path, &headers, wire::empty());
+        let arrived =
+            Arrived { method: &http::Method::GET, target: &path, headers: &headers, upgrade: None, body: wire::empty() };
+        let answer = self.forward(core, &who, arrived);
         let response = tokio::time::timeout(DISCOVERY_TIMEOUT, answer).await.ok()?.ok()?;
         let bytes = wire::collect(response.into_body(), 1 << 22).await.ok()?;
         serde_json::from_slice(&bytes).ok()
     }
-}
-
-/// Headers that go on to the other server: not those of the connection, and no claim of who it is.
-fn is_handed_on(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    !matches!(name, "host" | "authorization" | "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
-        && !name.starts_with("x-remote-")
-        && !name.starts_with("impersonate-")
 }
 
 /// A resource list of another server as an entry of `APIGroupDiscoveryList`.

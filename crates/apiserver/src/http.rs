@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use kubeapi::{Identity, RequestInfo, Status};
 use serde_json::{Value, json};
 use wire::pki::Subject;
 use wire::{Answer, Body, BodyError, ConnectionInfo};
 
+use crate::connect::{Arrived, Connect};
 use crate::core::{Call, Core, List, Reply, encode};
 use crate::resource::Resource;
 use crate::watch::{WatchEvent, Watcher};
-use crate::{PodBackend, aggregate, discovery, rbac, table};
+use crate::{PodBackend, aggregate, connect, discovery, rbac, table};
 
 /// The largest body that a request may have (k8s.io/apiserver `DefaultMaxRequestBodyBytes` is 3 MiB; etcd's limit is what
 /// a real cluster has, and CRD bundles stay below).
@@ -110,11 +112,13 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
 impl Shell {
     /// Answers one request, of whoever its headers say.
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Body>) -> Answer {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let upgrade = head.extensions.remove::<OnUpgrade>();
         let info = RequestInfo::parse(head.method.as_str(), head.uri.path(), head.uri.query());
         let certificate = head.extensions.get::<ConnectionInfo>().and_then(|connection| connection.client.clone());
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let response = match self.answer(&head.method, &head.headers, certificate.as_deref(), &info, target, body).await {
+        let arrived = Arrived { method: &head.method, target, headers: &head.headers, upgrade, body };
+        let response = match self.answer(certificate.as_deref(), &info, arrived).await {
             Ok(response) => response,
             Err(status) => failure(&status),
         };
@@ -126,14 +130,12 @@ impl Shell {
 
     async fn answer(
         self: &Arc<Self>,
-        method: &http::Method,
-        headers: &HeaderMap,
         certificate: Option<&Subject>,
         info: &RequestInfo,
-        target: &str,
-        body: Body,
+        arrived: Arrived<'_>,
     ) -> Result<Response<Body>, Status> {
         let now = Timestamp::now();
+        let Arrived { method, headers, .. } = arrived;
         let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let who = self.identify(now, headers, certificate, text(header::AUTHORIZATION))?;
         let content_type =
@@ -153,7 +155,7 @@ impl Shell {
         self.core.authorize(&call)?;
         let remote = aggregate::find(&self.core.read(), &info.path);
         if let Some(remote) = remote {
-            return remote.forward(&self.core, &who, method, target, headers, body).await;
+            return remote.forward(&self.core, &who, arrived).await;
         }
         let mut wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
         // People with a browser or curl get indented JSON, as does whoever asks (`isPrettyPrint`); /version is always so.
@@ -179,12 +181,10 @@ impl Shell {
             }
             return Ok(response);
         }
-        if info.is_resource && info.resource == "pods" && info.subresource == "log" {
-            let pods = self.pods.as_ref().ok_or_else(|| Status::new(501, "this server runs no pods"))?;
-            let pod = self.core.get(&*self.core.resource(info)?, &info.namespace, &info.name)?.value();
-            return pods.logs(&pod, &info.query).await;
+        if connect::is_for(info) {
+            return self.connect(info, arrived).await;
         }
-        let mut body = body;
+        let mut body = arrived.body;
         let read = tokio::time::timeout(BODY_DEADLINE, wire::collect_from(&mut body, MAX_BODY))
             .await
             .map_err(|_| Status::new(408, "the body did not arrive in time").with_reason("Timeout"))?;
@@ -213,6 +213,19 @@ impl Shell {
             }
         }
         Ok(response)
+    }
+
+    /// Answers what leads to a pod.
+    async fn connect(&self, info: &RequestInfo, arrived: Arrived<'_>) -> Result<Response<Body>, Status> {
+        let pods = self.pods.as_ref().ok_or_else(|| Status::new(501, "this server runs no pods"))?;
+        let request = |pod| Connect { pods, pod, info, arrived };
+        if info.resource == "services" {
+            let (pod, port, secure) = connect::behind_service(&self.core.read(), info)?;
+            return connect::forward(request(pod), port, secure).await;
+        }
+        let name = if info.subresource == "proxy" { connect::name(info)? } else { &info.name };
+        let pod = self.core.get(&*self.core.resource(info)?, &info.namespace, name)?.value();
+        request(pod).answer().await
     }
 
     /// The core's answer, with webhooks asked as often as the object changes under them.

@@ -4,26 +4,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::http::{Request, Response};
+use ::http::Request;
 use futures_util::future::BoxFuture;
-use kubeapi::{Identity, Query, Status};
+use kubeapi::{Identity, Status};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wire::pki::{CertificateAuthority, PkiError};
 use wire::{Answer, Body};
 
 use crate::client::{Client, Gr};
+use crate::connect::PodBackend;
 use crate::controllers;
 use crate::core::Core;
 use crate::http::Shell;
 use crate::journal::{Journal, JournalError};
 use crate::rbac;
-
-/// What the server asks of whoever runs the pods.
-pub trait PodBackend: Send + Sync + 'static {
-    /// The `log` subresource of a pod.
-    fn logs<'a>(&'a self, pod: &'a Value, query: &'a Query) -> BoxFuture<'a, Result<Response<Body>, Status>>;
-}
 
 /// The server did not start.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,7 @@ mod logs;
 mod node;
 mod process;
 mod program;
+mod runtime;
 mod service_proxy;
 
 pub use events::record as record_event;
@@ -23,6 +24,7 @@ pub use logs::{LogStore, LogWriter};
 pub use node::{NodeAgent, NodeConfig};
 pub use process::{ProcessProgram, kill_leftovers};
 pub use program::{ContainerContext, Exit, Images, Mount, Program};
+pub use runtime::Runtime;
 
 use apiserver::Client;
 use tokio_util::sync::CancellationToken;

@@ -8,12 +8,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use apiserver::PodBackend;
-use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use kubeapi::{Query, Status, object};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::sync::watch;
 use wire::Body;
 
@@ -145,78 +144,87 @@ impl Selection {
     }
 }
 
-impl PodBackend for LogStore {
-    fn logs<'a>(&'a self, pod: &'a Value, query: &'a Query) -> BoxFuture<'a, Result<Response<Body>, Status>> {
-        Box::pin(async move {
+impl LogStore {
+    /// Answers a request for a container's log.
+    pub(crate) async fn answer(&self, pod: &Value, container: &str, query: &Query) -> Result<Response<Body>, Status> {
+        let previous = query.flag("previous");
+        let Some(run) = self.find(pod, container, previous) else {
             let name = object::name(pod);
-            let containers: Vec<&str> = ["containers", "initContainers"]
-                .iter()
-                .flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten())
-                .filter_map(|container| container["name"].as_str())
-                .collect();
-            let regular = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
-            let container = match query.get("container").filter(|container| !container.is_empty()) {
-                Some(container) if containers.contains(&container) => container,
-                Some(container) => {
-                    return Err(Status::bad_request(format!("container {container} is not valid for pod {name}")));
-                }
-                None if regular == 1 => containers[0],
-                None => {
-                    return Err(Status::bad_request(format!(
-                        "a container name must be specified for pod {name}, choose one of: [{}]",
-                        containers[..regular].join(" ")
-                    )));
-                }
+            let message = if previous {
+                format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
+            } else {
+                format!("container \"{container}\" in pod \"{name}\" is waiting to start: ContainerCreating")
             };
-            let previous = query.flag("previous");
-            let Some(run) = self.find(pod, container, previous) else {
-                let message = if previous {
-                    format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
-                } else {
-                    format!("container \"{container}\" in pod \"{name}\" is waiting to start: ContainerCreating")
-                };
-                return Err(Status::bad_request(message));
-            };
-            let selection = Selection::from_query(query);
-            let log = tokio::fs::read_to_string(&run.path).await.unwrap_or_default();
-            let first = selection.apply(&log, selection.tail);
-            if !query.flag("follow") {
-                return Ok(wire::text(StatusCode::OK, first));
+            return Err(Status::bad_request(message));
+        };
+        let selection = Selection::from_query(query);
+        let log = tokio::fs::read_to_string(&run.path).await.unwrap_or_default();
+        let first = selection.apply(&log, selection.tail);
+        if !query.flag("follow") {
+            return Ok(wire::text(StatusCode::OK, first));
+        }
+        let (sender, body) = wire::stream_channel(16);
+        tokio::spawn(async move {
+            if !first.is_empty() && sender.send(Ok(first.into())).await.is_err() {
+                return;
             }
-            let (sender, body) = wire::stream_channel(16);
-            let mut shown = log.len();
-            tokio::spawn(async move {
-                let mut length = run.length.subscribe();
-                let mut ended = run.ended.subscribe();
-                let mut next = first;
-                loop {
-                    if !next.is_empty() && sender.send(Ok(next.into())).await.is_err() {
-                        return;
-                    }
-                    let over = *ended.borrow();
-                    let log = tokio::fs::read_to_string(&run.path).await.unwrap_or_default();
-                    // Lines are written whole, so what is new begins at a line's start.
-                    next = selection.apply(log.get(shown..).unwrap_or_default(), None);
-                    shown = log.len();
-                    if !next.is_empty() {
-                        continue;
-                    }
-                    if over {
-                        return;
-                    }
-                    tokio::select! {
-                        _ = length.changed() => {}
-                        _ = ended.changed() => {}
-                        () = sender.closed() => return,
-                    }
-                }
+            let following = run.follow(log.len(), |lines| {
+                let (sender, next) = (&sender, selection.apply(&lines, None));
+                async move { next.is_empty() || sender.send(Ok(next.into())).await.is_ok() }
             });
-            let mut response = Response::new(body);
-            response
-                .headers_mut()
-                .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
-            Ok(response)
-        })
+            tokio::select! {
+                () = following => {}
+                () = sender.closed() => {}
+            }
+        });
+        let mut response = Response::new(body);
+        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        Ok(response)
+    }
+
+    /// What a running container writes from now on, without times. It ends with the container.
+    pub(crate) fn attach(&self, pod: &Value, container: &str) -> Option<impl AsyncRead + Send + use<>> {
+        let run = self.find(pod, container, false).filter(|run| !*run.ended.borrow())?;
+        let from = usize::try_from(*run.length.borrow()).unwrap_or_default();
+        let (reader, mut writer) = tokio::io::simplex(64 * 1024);
+        tokio::spawn(async move {
+            let selection = Selection { timestamps: false, since: None, tail: None, limit: None };
+            let writer = tokio::sync::Mutex::new(&mut writer);
+            run.follow(from, |lines| {
+                let (writer, text) = (&writer, selection.apply(&lines, None));
+                async move { writer.lock().await.write_all(text.as_bytes()).await.is_ok() }
+            })
+            .await;
+        });
+        Some(reader)
+    }
+}
+
+impl Run {
+    /// Hands over what is written after `shown` bytes, in whole lines, until the container has ended or `take` says no.
+    async fn follow<F: Future<Output = bool>>(&self, mut shown: usize, mut take: impl FnMut(String) -> F) {
+        let mut length = self.length.subscribe();
+        let mut ended = self.ended.subscribe();
+        loop {
+            let over = *ended.borrow();
+            let log = tokio::fs::read_to_string(&self.path).await.unwrap_or_default();
+            // Lines are written whole, so what is new begins at a line's start.
+            let next = log.get(shown..).unwrap_or_default().to_owned();
+            shown = log.len();
+            if !next.is_empty() {
+                if !take(next).await {
+                    return;
+                }
+                continue;
+            }
+            if over {
+                return;
+            }
+            tokio::select! {
+                _ = length.changed() => {}
+                _ = ended.changed() => {}
+            }
+        }
     }
 }
 

@@ -41,18 +41,8 @@ impl ProcessProgram {
 
     async fn start(&self, context: &ContainerContext) -> std::io::Result<Exit> {
         let arguments = (self.adapt)(context, context.arguments());
-        let mut command = tokio::process::Command::new(&self.path);
-        command
-            .args(&arguments)
-            .env_clear()
-            .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "TZ" | "LANG")))
-            .envs(&context.env)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        die_with_parent(&mut command);
+        let mut command = prepare(&self.path, context);
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
         let pid_file = self.pid_folder.join(pid.to_string());
@@ -81,12 +71,26 @@ impl ProcessProgram {
             // A grandchild may hold the pipe; the log is not worth waiting for it.
             let _ = tokio::time::timeout(Duration::from_millis(100), output).await;
         }
-        let code = status.code().unwrap_or_else(|| {
-            use std::os::unix::process::ExitStatusExt as _;
-            128 + status.signal().unwrap_or_default()
-        });
-        Ok(Exit::code(code))
+        Ok(Exit::code(exit_code(status)))
     }
+}
+
+/// The exit code as a shell counts: signals from 128 on.
+pub(crate) fn exit_code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// A command with a container's environment, in a group of its own, that does not outlive the lab.
+fn prepare(path: &Path, context: &ContainerContext) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(path);
+    command
+        .env_clear()
+        .envs(std::env::vars().filter(|(name, _)| matches!(name.as_str(), "PATH" | "HOME" | "TZ" | "LANG")))
+        .envs(&context.env)
+        .process_group(0);
+    die_with_parent(&mut command);
+    command
 }
 
 impl Program for ProcessProgram {
@@ -100,6 +104,16 @@ impl Program for ProcessProgram {
                 }
             }
         })
+    }
+
+    /// Programs of the same folder come first, as `promtool` lies beside `prometheus`; then those of this machine.
+    fn command(&self, context: &ContainerContext, command: &[String]) -> Option<tokio::process::Command> {
+        let (program, arguments) = command.split_first()?;
+        let base = Path::new(program).file_name()?;
+        let beside = self.path.parent().map(|folder| folder.join(base)).filter(|path| path.is_file());
+        let mut process = prepare(&beside.unwrap_or_else(|| program.into()), context);
+        process.args(arguments.iter().map(|argument| context.localise(argument)));
+        Some(process)
     }
 }
 

@@ -147,6 +147,11 @@ impl ContainerContext {
 pub trait Program: Send + Sync + 'static {
     /// Runs until it ends by itself or `context.stop` is cancelled; then it has a moment to end before it is dropped.
     fn run(self: Arc<Self>, context: ContainerContext) -> BoxFuture<'static, Exit>;
+
+    /// A command to be run beside it, as `kubectl exec` wants; `None` where there is nothing to run one in.
+    fn command(&self, _context: &ContainerContext, _command: &[String]) -> Option<tokio::process::Command> {
+        None
+    }
 }
 
 /// The images that this machine "has".

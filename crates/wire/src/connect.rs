@@ -10,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::Body;
 
@@ -96,6 +96,15 @@ impl Connection {
         }
         .await
         .map_err(|source| ConnectError::Dial { address, source })?;
+        Self::over(stream, dial).await
+    }
+
+    /// The same on a TCP connection that is open already; only TLS and the server's name are taken from `dial`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn over(stream: TcpStream, dial: &Dial) -> Result<Self, ConnectError> {
+        let address = dial.address;
         let Some(config) = &dial.tls else { return Self::http1(TokioIo::new(stream), address).await };
         let name = match &dial.server_name {
             None => rustls::pki_types::ServerName::IpAddress(address.ip().into()),
@@ -121,7 +130,8 @@ impl Connection {
         S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
         let (sender, connection) = http1::handshake(stream).await.map_err(|source| ConnectError::Http { address, source })?;
-        tokio::spawn(connection);
+        // An upgraded connection goes on without HTTP.
+        tokio::spawn(connection.with_upgrades());
         Ok(Self { sender: Sender::Http1(tokio::sync::Mutex::new(sender)) })
     }
 

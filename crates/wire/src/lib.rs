@@ -6,6 +6,7 @@
 mod body;
 mod connect;
 mod listen;
+pub mod mux;
 pub mod pki;
 pub mod yaml;
 

@@ -144,7 +144,7 @@ fn context(
         env: environment(shared, pod, spec, address),
         mounts: volumes.mounts(spec),
         volumes: volumes.changes(),
-        logs: shared.logs.open(pod, spec["name"].as_str().unwrap_or_default()),
+        logs: shared.runtime.logs().open(pod, spec["name"].as_str().unwrap_or_default()),
         restarts,
         stop,
     }
@@ -191,6 +191,7 @@ pub(crate) async fn run(
         if restarts == 0 {
             record("Normal", "Started", &format!("Started container {name}"));
         }
+        let entry = shared.runtime.enter(program.clone(), context.clone());
         let mut running = tokio::spawn(program.clone().run(context));
         let watching = async {
             let ready = async {
@@ -216,6 +217,7 @@ pub(crate) async fn run(
             logs.line(&format!("the simulated program failed: {error}"));
             Exit { code: 2, reason: "Error".to_owned() }
         });
+        drop(entry);
         logs.end();
         let terminated = json!({"terminated": {
             "exitCode": exit.code, "reason": exit.reason,

@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::address::PodAddresses;
 use crate::informer::Informer;
-use crate::logs::LogStore;
 use crate::program::Images;
+use crate::runtime::Runtime;
 
 const NODES: Gr = Gr::core("nodes");
 const PODS: Gr = Gr::core("pods");
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) config: NodeConfig,
     pub(crate) images: Arc<dyn Images>,
-    pub(crate) logs: Arc<LogStore>,
+    pub(crate) runtime: Arc<Runtime>,
     pub(crate) addresses: PodAddresses,
     pub(crate) authority_pem: Arc<str>,
 }
@@ -59,14 +59,14 @@ pub struct NodeAgent {
 
 impl NodeAgent {
     /// Registers the node and begins to run pods.
-    pub fn start(client: Client, config: NodeConfig, images: Arc<dyn Images>, logs: Arc<LogStore>) -> Self {
+    pub fn start(client: Client, config: NodeConfig, images: Arc<dyn Images>, runtime: Arc<Runtime>) -> Self {
         let shared = Arc::new(Shared {
             addresses: PodAddresses::new(config.network),
             authority_pem: config.authority_pem.as_str().into(),
             client,
             config,
             images,
-            logs,
+            runtime,
         });
         register(&shared);
         let agent = Self { shared, stop: CancellationToken::new(), tasks: TaskTracker::new() };

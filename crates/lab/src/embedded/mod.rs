@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use apiserver::{ApiServer, Client, Gr, PodBackend as _};
-use cluster::{LogStore, NodeAgent, NodeConfig};
+use cluster::{LogStore, NodeAgent, NodeConfig, Runtime};
 use faults::{PodDirectory, PodIdentity, Proxy};
 use kubeapi::object;
 use kubevirt::{Network, Release, World};
@@ -60,7 +60,7 @@ pub struct Lab {
     release: Release,
     service: SocketAddr,
     network: [u8; 2],
-    logs: Arc<LogStore>,
+    runtime: Arc<Runtime>,
     stop: CancellationToken,
     /// Holds the block of addresses.
     _claim: std::net::TcpListener,
@@ -101,8 +101,8 @@ impl Lab {
         let release = Release::load(&options.release)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).hint("see `cargo xtask lab up --help`"))?;
         let authority = Arc::new(CertificateAuthority::new("kubernetes")?);
-        let logs = Arc::new(LogStore::new(options.folder.join("logs")));
-        let (server, network, claim) = claim(options.api_port, &authority, &logs)?;
+        let runtime = Arc::new(Runtime::new(LogStore::new(options.folder.join("logs"))));
+        let (server, network, claim) = claim(options.api_port, &authority, &runtime)?;
         let client = server.client();
         let stop = CancellationToken::new();
 
@@ -129,8 +129,8 @@ impl Lab {
             authority_pem: authority.certificate_pem(),
             folder: options.folder.join("pods"),
         };
-        let agent = NodeAgent::start(client.clone(), config, Arc::new(images), logs.clone());
-        let lab = Self { server, proxy, agent, release, service, network, logs, stop, _claim: claim };
+        let agent = NodeAgent::start(client.clone(), config, Arc::new(images), runtime.clone());
+        let lab = Self { server, proxy, agent, release, service, network, runtime, stop, _claim: claim };
         lab.install(&options.prometheus.version)?;
         Ok(lab)
     }
@@ -180,7 +180,8 @@ impl Lab {
     /// # Errors
     /// As the API answers.
     pub async fn log(&self, pod: &Value, query: &kubeapi::Query) -> Result<String> {
-        let response = self.logs.logs(pod, query).await.map_err(|status| anyhow::anyhow!("{status}"))?;
+        let response = async { self.runtime.logs(pod, apiserver::container_of(pod, query)?, query).await };
+        let response = response.await.map_err(|status| anyhow::anyhow!("{status}"))?;
         let bytes = wire::collect(response.into_body(), MAX_LOG).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -209,7 +210,7 @@ fn apply(client: &Client, manifest: &Value) -> Result<()> {
 fn claim(
     port: u16,
     authority: &Arc<CertificateAuthority>,
-    logs: &Arc<LogStore>,
+    runtime: &Arc<Runtime>,
 ) -> Result<(ApiServer, [u8; 2], std::net::TcpListener)> {
     let mut last = None;
     for block in BLOCKS {
@@ -225,7 +226,7 @@ fn claim(
             .service_account_admission()
             .service_network(network)
             .authority(authority.clone())
-            .pods(logs.clone())
+            .pods(runtime.clone())
             .build()?;
         match server.listen(SocketAddr::from(([127, block, 0, 1], port))) {
             Ok(_) => return Ok((server, network, claim)),
