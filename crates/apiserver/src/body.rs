@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use crate::core::Call;
 use crate::resource::Resource;
 use crate::structural;
-use crate::types;
+use crate::types::{self, Path};
 
 /// What `fieldValidation` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,24 +108,6 @@ pub(crate) fn from_json(body: &[u8]) -> Result<Body, Status> {
     Ok(Body { value, duplicates })
 }
 
-/// Where the reader is.
-enum Path<'a> {
-    Root,
-    Key(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Path::Root => Ok(()),
-            Path::Key(Path::Root, name) => f.write_str(name),
-            Path::Key(of, name) => write!(f, "{of}.{name}"),
-            Path::Index(of, index) => write!(f, "{of}[{index}]"),
-        }
-    }
-}
-
 /// Builds a `Value` and notes keys that stand twice in one object; the last one wins, as in Go.
 struct Node<'a> {
     at: &'a Path<'a>,
@@ -188,7 +170,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let at = Path::Key(self.at, &key);
+            let at = Path::Field(self.at, &key);
             let value = map.next_value_seed(Node { at: &at, duplicates: self.duplicates })?;
             if out.contains_key(&key) {
                 self.duplicates.push(at.to_string());

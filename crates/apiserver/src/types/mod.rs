@@ -2,12 +2,14 @@
 //!
 //! One table (`table.txt`, generated) serves strict decoding, protobuf bodies, strategic merge patch and server-side apply.
 
+mod path;
 mod protobuf;
 mod strict;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub(crate) use path::Path;
 pub(crate) use protobuf::decode as decode_protobuf;
 pub(crate) use strict::{check, check_metadata};
 

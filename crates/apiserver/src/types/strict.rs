@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Field, Kind, Shape, Type, find, object_meta};
+use super::{Field, Kind, Path, Shape, Type, find, object_meta};
 
 /// What was found in a body.
 #[derive(Debug, Default, PartialEq)]
@@ -21,14 +21,14 @@ const KEPT_EMPTY: [&str; 4] = ["rules", "endpoints", "subsets", "finalizers"];
 /// The message of Go's decoder for the first value of a wrong type.
 pub(crate) fn check(object: &mut Value, of: &'static Type) -> Result<Findings, String> {
     let mut findings = Findings::default();
-    message(object, of, "", "", true, &mut findings)?;
+    message(object, of, &Path::Root, &mut findings)?;
     Ok(findings)
 }
 
 /// Checks only the metadata of an object whose type is not built in.
 pub(crate) fn check_metadata(metadata: &mut Value) -> Result<Findings, String> {
     let mut findings = Findings::default();
-    message(metadata, object_meta(), "metadata", ".metadata", false, &mut findings)?;
+    message(metadata, object_meta(), &Path::Field(&Path::Root, "metadata"), &mut findings)?;
     Ok(findings)
 }
 
@@ -67,25 +67,17 @@ fn go_type(field: &Field) -> String {
     }
 }
 
-/// `struct_path`: dotted, without indices, as Go names struct fields; `at`: with indices, as unknown fields are named.
-fn message(
-    value: &mut Value,
-    of: &'static Type,
-    go_path: &str,
-    at: &str,
-    root: bool,
-    findings: &mut Findings,
-) -> Result<(), String> {
+fn message(value: &mut Value, of: &'static Type, at: &Path<'_>, findings: &mut Findings) -> Result<(), String> {
     let Some(fields) = value.as_object_mut() else {
         return Err(format!("json: cannot unmarshal {} into Go value of type {}", json_name(value), go_message(of.name)));
     };
     let mut gone = Vec::new();
     for (name, value) in fields.iter_mut() {
-        if root && matches!(name.as_str(), "apiVersion" | "kind") {
+        if matches!(at, Path::Root) && matches!(name.as_str(), "apiVersion" | "kind") {
             continue;
         }
         let Some(field) = of.field(name) else {
-            findings.unknown.push(format!("{at}.{name}").trim_start_matches('.').to_owned());
+            findings.unknown.push(Path::Field(at, name).to_string());
             gone.push(name.clone());
             continue;
         };
@@ -93,9 +85,7 @@ fn message(
             gone.push(name.clone());
             continue;
         }
-        let inner_path = format!("{go_path}.{name}");
-        let inner_at = format!("{at}.{name}");
-        many(value, of, field, &inner_path, &inner_at, findings)?;
+        many(value, of, field, &Path::Field(at, name), findings)?;
         let is_empty = match (&*value, field.shape) {
             (Value::Array(list), _) => list.is_empty(),
             (Value::Object(map), Shape::Map) => map.is_empty(),
@@ -111,40 +101,39 @@ fn message(
     Ok(())
 }
 
-fn mismatch(value: &Value, of: &Type, field: &Field, path: &str, wanted: &str) -> String {
+fn mismatch(value: &Value, of: &Type, field: &Field, at: &Path<'_>, wanted: &str) -> String {
     let struct_name = of.name.rsplit('.').next().unwrap_or_default();
     let found = match value {
         Value::Number(number) if field.kind != Kind::String => format!("number {number}"),
         _ => json_name(value).to_owned(),
     };
-    format!("json: cannot unmarshal {found} into Go struct field {struct_name}.{} of type {wanted}", path.trim_start_matches('.'))
+    format!("json: cannot unmarshal {found} into Go struct field {struct_name}.{} of type {wanted}", at.fields())
 }
 
 fn many(
     value: &mut Value,
     of: &'static Type,
     field: &'static Field,
-    path: &str,
-    at: &str,
+    at: &Path<'_>,
     findings: &mut Findings,
 ) -> Result<(), String> {
     match field.shape {
-        Shape::One => one(value, of, field, path, at, findings),
+        Shape::One => one(value, of, field, at, findings),
         Shape::List => {
-            let Value::Array(list) = value else { return Err(mismatch(value, of, field, path, &go_type(field))) };
+            let Value::Array(list) = value else { return Err(mismatch(value, of, field, at, &go_type(field))) };
             for (index, element) in list.iter_mut().enumerate() {
-                one(element, of, field, path, &format!("{at}[{index}]"), findings)?;
+                one(element, of, field, &Path::Index(at, index), findings)?;
             }
             Ok(())
         }
         Shape::Map => {
-            let Value::Object(map) = value else { return Err(mismatch(value, of, field, path, &go_type(field))) };
+            let Value::Object(map) = value else { return Err(mismatch(value, of, field, at, &go_type(field))) };
             for (key, element) in map.iter_mut() {
                 if element.is_null() && field.kind == Kind::String {
                     // Go decodes null into the zero value.
                     *element = Value::String(String::new());
                 }
-                one(element, of, field, path, &format!("{at}.{key}"), findings)?;
+                one(element, of, field, &Path::Key(at, key), findings)?;
             }
             Ok(())
         }
@@ -155,11 +144,10 @@ fn one(
     value: &mut Value,
     of: &'static Type,
     field: &'static Field,
-    path: &str,
-    at: &str,
+    at: &Path<'_>,
     findings: &mut Findings,
 ) -> Result<(), String> {
-    let wrong = |value: &Value, wanted: &str| Err(mismatch(value, of, field, path, wanted));
+    let wrong = |value: &Value, wanted: &str| Err(mismatch(value, of, field, at, wanted));
     match field.kind {
         Kind::String if !value.is_string() => wrong(value, "string"),
         Kind::Bool if !value.is_boolean() => wrong(value, "bool"),
@@ -215,7 +203,7 @@ fn one(
                 return wrong(value, go_message(name));
             }
             match find(name) {
-                Some(of) => message(value, of, path, at, false, findings),
+                Some(of) => message(value, of, at, findings),
                 None => Ok(()),
             }
         }
