@@ -286,9 +286,10 @@ impl Client {
         format!("{root}/{}{scope}/{}/{name}{tail}", resource.version, resource.plural)
     }
 
-    pub(crate) fn delete_any(&self, resource: &crate::Resource, namespace: &str, name: &str) -> Result<(), Status> {
+    pub(crate) fn delete_any(&self, resource: &crate::Resource, namespace: &str, name: &str, uid: &str) -> Result<(), Status> {
         let path = Self::resource_path(resource, namespace, name, "");
-        self.send(http::Method::DELETE, &path, "application/json", &Value::Null).map(|_| ())
+        let options = serde_json::json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}});
+        self.send(http::Method::DELETE, &path, "application/json", &options).map(|_| ())
     }
 
     pub(crate) fn merge_any(&self, resource: &crate::Resource, namespace: &str, name: &str, patch: &Value) -> Result<(), Status> {

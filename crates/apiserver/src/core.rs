@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::aggregate;
 use crate::auth::{self, Tokens};
+use crate::convert;
 use crate::defaults::ServiceAddresses;
 use crate::rbac::{self, Attributes, Rbac};
 use crate::resource::{Registry, Resource, StorageKey};
@@ -28,6 +29,8 @@ pub(crate) enum Reply {
     Stored(u16, Arc<Stored>),
     /// Any JSON.
     Value(u16, Value),
+    /// JSON that is encoded already.
+    Json(Bytes),
     /// A list: the items in order, the list's revision, and where to go on.
     List(List),
     /// A stream of events.
@@ -204,6 +207,23 @@ impl Core {
         state.rbac.clone()
     }
 
+    /// Whether what a token belongs to is still there: its ServiceAccount, and the pod that it is bound to. Whoever has no
+    /// token of that kind is there.
+    pub(crate) fn is_there(&self, who: &Identity) -> bool {
+        let Some((namespace, name)) = who.as_service_account().filter(|_| !who.uid.is_empty()) else { return true };
+        let state = self.read();
+        let has = |plural: &str, name: &str, uid: &str| {
+            let stored = state.store.get(&StorageKey::new("", plural), namespace, name);
+            stored.is_some_and(|stored| uid.is_empty() || *stored.uid == *uid)
+        };
+        let extra = |key: &str| {
+            let values = who.extra.iter().find(|(name, _)| name.strip_prefix("authentication.kubernetes.io/") == Some(key));
+            values.and_then(|(_, values)| values.first()).map(String::as_str)
+        };
+        has("serviceaccounts", name, &who.uid)
+            && extra("pod-name").is_none_or(|pod| has("pods", pod, extra("pod-uid").unwrap_or_default()))
+    }
+
     /// Whether a user may do something.
     pub(crate) fn allows(&self, who: &Identity, wanted: &Attributes<'_>) -> bool {
         who.is_in("system:masters") || self.rbac().allows(who, wanted)
@@ -243,7 +263,9 @@ impl Core {
         if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, Verb::List | Verb::Watch) {
             return Err(Status::no_such_resource());
         }
-        if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+        // The path of a namespace reads as if it lay in itself, and in no other.
+        let is_itself = resource.group.is_empty() && resource.plural == "namespaces" && info.namespace == info.name;
+        if !resource.namespaced && !info.namespace.is_empty() && !is_itself {
             return Err(Status::no_such_resource());
         }
         let namespace = if resource.namespaced { info.namespace.as_str() } else { "" };
@@ -251,6 +273,7 @@ impl Core {
             ("", Verb::Get) => self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored)),
             ("", Verb::List) => self.list(&resource, namespace, &info.query).map(Reply::List),
             ("", Verb::Watch) => crate::watch::open(self.clone(), &resource, info).map(|watcher| Reply::Watch(Box::new(watcher))),
+            ("", Verb::Create) if resource.plural == "bindings" && resource.group.is_empty() => self.bind(now, call),
             ("", Verb::Create) => self.create(now, call, &resource, namespace),
             ("", Verb::Update) => self.update(now, call, &resource, namespace, ""),
             ("", Verb::Patch) => self.patch(now, call, &resource, namespace, ""),
@@ -269,11 +292,17 @@ impl Core {
                 self.scale(now, call, &resource, namespace)
             }
             ("token", Verb::Create) if resource.plural == "serviceaccounts" => self.token(now, call),
-            ("binding", Verb::Create) if resource.plural == "pods" => self.bind(now, call, &resource),
+            ("binding", Verb::Create) if resource.plural == "pods" => self.bind(now, call),
             ("eviction", Verb::Create) if resource.plural == "pods" => self.delete(now, call, &resource, namespace),
             ("finalize", Verb::Update) if resource.plural == "namespaces" => {
                 self.update(now, call, &resource, namespace, "finalize")
             }
+            ("ephemeralcontainers" | "resize" | "approval", verb) if resource.has_subresource(&info.subresource) => match verb {
+                Verb::Get => self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored)),
+                Verb::Update => self.update(now, call, &resource, namespace, &info.subresource),
+                Verb::Patch => self.patch(now, call, &resource, namespace, &info.subresource),
+                _ => Err(method_not_allowed()),
+            },
             _ => Err(Status::no_such_resource()),
         }
     }
@@ -290,14 +319,19 @@ impl Core {
         let spec = review["spec"].clone();
         let status = match resource.kind.as_str() {
             "TokenReview" => {
-                let audience = spec["audiences"][0].as_str();
-                match self.tokens.verify(now, spec["token"].as_str().unwrap_or_default(), audience) {
-                    Some(identity) => json!({
-                        "authenticated": true,
-                        "user": auth::user_info(&identity),
-                        "audiences": spec["audiences"].as_array().cloned().unwrap_or_else(
-                            || auth::default_audiences().into_iter().map(Value::from).collect()),
-                    }),
+                let wanted: Vec<String> = match spec["audiences"].as_array() {
+                    Some(list) if !list.is_empty() => list.iter().filter_map(|of| of.as_str().map(str::to_owned)).collect(),
+                    _ => auth::default_audiences(),
+                };
+                let token = spec["token"].as_str().unwrap_or_default();
+                // The audiences that were asked for and that the token has.
+                let found =
+                    wanted.iter().filter_map(|audience| Some((audience, self.tokens.verify(now, token, Some(audience))?)));
+                let (audiences, mut identities): (Vec<&String>, Vec<Identity>) = found.unzip();
+                match identities.pop().filter(|identity| self.is_there(identity)) {
+                    Some(identity) => {
+                        json!({"authenticated": true, "user": auth::user_info(&identity), "audiences": audiences})
+                    }
                     None => json!({"user": {}, "error": "invalid bearer token"}),
                 }
             }
@@ -383,6 +417,6 @@ pub(crate) fn encode(stored: &Stored, resource: &Resource) -> Bytes {
         return stored.json.clone();
     }
     let mut value = stored.value();
-    value["apiVersion"] = api_version.into();
+    convert::from_storage(resource, &mut value);
     serde_json::to_vec(&value).unwrap_or_default().into()
 }

@@ -1,5 +1,6 @@
 //! Defaults of the built-in kinds that labs use, as k8s.io/kubernetes `pkg/apis/*/v1/defaults.go` sets them.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
@@ -267,40 +268,104 @@ impl ServiceAddresses {
         Ipv4Addr::new(self.base[0], self.base[1], 200, 1)
     }
 
-    fn allocate(&mut self, taken: impl Fn(&str) -> bool) -> Option<Ipv4Addr> {
+    fn allocate(&mut self, taken: &HashSet<String>) -> Option<Ipv4Addr> {
         for _ in 0..55 * 250 {
             let [high, low] = self.next.to_be_bytes();
             self.next = if self.next >= 55 * 256 - 1 { 2 } else { self.next + 1 };
             let address = Ipv4Addr::new(self.base[0], self.base[1], 200 + high, low);
-            if low != 0 && low != 255 && !taken(&address.to_string()) {
+            if low != 0 && low != 255 && !taken.contains(&address.to_string()) {
                 return Some(address);
             }
         }
         None
     }
 
-    /// Gives a Service its `clusterIP` if its type has one.
-    pub(crate) fn assign(&mut self, spec: &mut Value, taken: impl Fn(&str) -> bool) -> Result<(), String> {
+    /// Gives a Service its `clusterIP` and its node ports, if its type has them. `others` are all other Services.
+    ///
+    /// # Errors
+    /// The field that cannot be as it is, and why.
+    pub(crate) fn assign<I: Iterator<Item = Value>>(
+        &mut self,
+        service: &mut Value,
+        old: Option<&Value>,
+        others: impl Fn() -> I,
+    ) -> Result<(), (&'static str, String)> {
+        let spec = &mut service["spec"];
         if spec["type"] == "ExternalName" {
             return Ok(());
         }
-        if let Some(given) = spec["clusterIP"].as_str().filter(|given| !given.is_empty() && *given != "None") {
-            let octets = given.parse::<Ipv4Addr>().map(|address| address.octets());
-            if !octets.is_ok_and(|[a, b, c, _]| [a, b] == self.base && (200..=254).contains(&c)) {
+        assign_node_ports(spec, &others)?;
+        let given = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
+        let is_old = old.is_some_and(|old| old["spec"]["clusterIP"] == given.as_str());
+        if given != "None" && (given.is_empty() || !is_old) {
+            let taken: HashSet<String> =
+                others().filter_map(|other| other["spec"]["clusterIP"].as_str().map(str::to_owned)).collect();
+            if given.is_empty() {
+                let address = self.allocate(&taken).ok_or(("spec.clusterIPs", "no ClusterIP is left in the range".to_owned()))?;
+                spec["clusterIP"] = address.to_string().into();
+            } else {
+                let octets = given.parse::<Ipv4Addr>().map(|address| address.octets());
                 let [a, b] = self.base;
-                return Err(format!(
-                    "spec.clusterIPs: Invalid value: [\"{given}\"]: the provided IP is not in the valid range {a}.{b}.200.0 to {a}.{b}.254.255"
-                ));
+                let in_range =
+                    octets.is_ok_and(|[first, second, third, _]| [first, second] == [a, b] && (200..=254).contains(&third));
+                let wrong = |why: &str| Err(("spec.clusterIPs", format!("Invalid value: [\"{given}\"]: {why}")));
+                if !in_range {
+                    return wrong(&format!(
+                        "failed to allocate IP {given}: the provided IP is not in the valid range {a}.{b}.200.0 to {a}.{b}.254.255"
+                    ));
+                }
+                if taken.contains(&given) {
+                    return wrong(&format!("failed to allocate IP {given}: provided IP is already allocated"));
+                }
             }
-        }
-        if spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
-            let address = self.allocate(taken).ok_or("no ClusterIP is left in the range")?;
-            spec["clusterIP"] = address.to_string().into();
         }
         if spec["clusterIPs"].as_array().is_none_or(Vec::is_empty) {
             spec["clusterIPs"] = json!([spec["clusterIP"]]);
         }
         Ok(())
+    }
+}
+
+/// The ports of nodes that Services may have (`--service-node-port-range`).
+const NODE_PORTS: std::ops::RangeInclusive<i64> = 30_000..=32_767;
+
+fn assign_node_ports<I: Iterator<Item = Value>>(spec: &mut Value, others: &impl Fn() -> I) -> Result<(), (&'static str, String)> {
+    if spec["type"] != "NodePort" && spec["type"] != "LoadBalancer" {
+        return Ok(());
+    }
+    let of = |spec: &Value| -> Vec<i64> {
+        spec["ports"].as_array().into_iter().flatten().filter_map(|port| port["nodePort"].as_i64()).collect()
+    };
+    let mut taken: HashSet<i64> = others().flat_map(|other| of(&other["spec"])).collect();
+    for port in each(&mut spec["ports"]) {
+        match port["nodePort"].as_i64().filter(|port| *port != 0) {
+            Some(given) if !NODE_PORTS.contains(&given) => {
+                let message = format!(
+                    "Invalid value: {given}: provided port is not in the valid range. The range of valid ports is 30000-32767"
+                );
+                return Err(("spec.ports[0].nodePort", message));
+            }
+            Some(given) if !taken.insert(given) => {
+                return Err(("spec.ports[0].nodePort", format!("Invalid value: {given}: provided port is already allocated")));
+            }
+            Some(_) => {}
+            None => {
+                let free = NODE_PORTS.into_iter().find(|port| !taken.contains(port));
+                let free = free.ok_or(("spec.ports[0].nodePort", "no node port is left in the range".to_owned()))?;
+                taken.insert(free);
+                port["nodePort"] = free.into();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// New namespaces have the finalizer that empties them, whatever the client says.
+pub(crate) fn require_finalizer(namespace: &mut Value) {
+    if let Some(list) = namespace["spec"]["finalizers"].as_array_mut()
+        && !list.iter().any(|finalizer| finalizer == "kubernetes")
+    {
+        list.push("kubernetes".into());
     }
 }
 
@@ -322,11 +387,27 @@ mod tests {
     #[test]
     fn services_get_addresses_of_their_own() {
         let mut addresses = ServiceAddresses::new([127, 9]);
-        let (mut a, mut b, mut headless) = (json!({}), json!({}), json!({"clusterIP": "None"}));
-        for spec in [&mut a, &mut b, &mut headless] {
-            addresses.assign(spec, |_| false).unwrap();
+        let mut there: Vec<Value> = Vec::new();
+        for (spec, expected) in [
+            (json!({}), Ok("127.9.200.2")),
+            (json!({}), Ok("127.9.200.3")),
+            (json!({"clusterIP": "127.9.200.4"}), Ok("127.9.200.4")),
+            (json!({}), Ok("127.9.200.5")),
+            (json!({"clusterIP": "None"}), Ok("None")),
+            (json!({"clusterIP": "127.9.200.2"}), Err("provided IP is already allocated")),
+            (json!({"clusterIP": "10.0.0.1"}), Err("not in the valid range")),
+        ] {
+            let mut service = json!({"spec": spec});
+            let found = addresses.assign(&mut service, None, || there.clone().into_iter());
+            match (found, expected) {
+                (Ok(()), Ok(address)) => assert_eq!(service["spec"]["clusterIPs"], json!([address])),
+                (Err((_, message)), Err(why)) => assert!(message.contains(why), "{message}"),
+                other => panic!("{other:?}"),
+            }
+            there.push(service);
         }
-        assert_eq!((a["clusterIP"].clone(), b["clusterIPs"].clone()), (json!("127.9.200.2"), json!(["127.9.200.3"])));
-        assert_eq!(headless["clusterIPs"], json!(["None"]));
+        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 30000}, {"port": 2}]}});
+        addresses.assign(&mut service, None, || there.clone().into_iter()).unwrap();
+        assert_eq!(service["spec"]["ports"][1]["nodePort"], 30001);
     }
 }

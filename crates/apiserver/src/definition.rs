@@ -41,6 +41,14 @@ pub(crate) fn check(definition: &Value) -> Causes {
         let message = format!("Invalid value: {name:?}: must be spec.names.plural+\".\"+spec.group");
         causes.insert(0, ("metadata.name".to_owned(), "FieldValueInvalid", message));
     }
+    let is_protected = ["k8s.io", "kubernetes.io"].iter().any(|of| group == *of || group.ends_with(&format!(".{of}")));
+    let approval = "api-approved.kubernetes.io";
+    if is_protected && definition["metadata"]["annotations"][approval].as_str().unwrap_or_default().is_empty() {
+        let message = format!(
+            "Required value: protected groups must have approval annotation \"{approval}\", see https://github.com/kubernetes/enhancements/pull/1111"
+        );
+        causes.push((format!("metadata.annotations[{approval}]"), "FieldValueRequired", message));
+    }
     let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     required(&mut causes, &spec["versions"], "spec.versions", "");
     if !versions.is_empty() && versions.iter().filter(|version| version["storage"] == true).count() != 1 {

@@ -11,7 +11,7 @@ use crate::core::{Call, Core, List, Reply, State, timestamp};
 use crate::options;
 use crate::read::Filter;
 use crate::resource::{Resource, StorageKey};
-use crate::store::Stored;
+use crate::store::{Draft, Stored};
 use crate::webhook::{Operation, Review};
 
 /// A pod's grace period when neither it nor the caller names one.
@@ -46,9 +46,7 @@ impl<'a> Manner<'a> {
 impl Core {
     pub(crate) fn delete(&self, now: Timestamp, call: &Call<'_>, resource: &Resource, namespace: &str) -> Result<Reply, Status> {
         let mut options = body::read_options(call)?;
-        if options["kind"] == "Eviction" {
-            options = options["deleteOptions"].take();
-        }
+        let eviction = (call.info.subresource == "eviction").then(|| eviction(call, &mut options));
         options::check_delete(&call.info.query, &options)?;
         let mut state = self.write();
         let name = &call.info.name;
@@ -61,16 +59,26 @@ impl Core {
             return Err(Status::new(403, format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted"))
                 .with_details(json!({"name": name, "kind": "namespaces"})));
         }
-        let is_dry = options::is_dry_run(&call.info.query) || options["dryRun"][0] == "All";
+        let is_dry = is_dry(call, &options);
+        // To webhooks an eviction is the creation of one.
+        let (operation, gone, made) = match &eviction {
+            Some(eviction) => (Operation::Create, None, Some(eviction)),
+            None => (Operation::Delete, Some(&old), None),
+        };
         if call.admitted.is_none()
-            && let Some(review) = Review::wanted(&state, call, resource, Operation::Delete, is_dry, Some(&old), None)
+            && let Some(review) = Review::wanted(&state, call, resource, operation, is_dry, gone, made)
         {
             return Ok(Reply::Admit(Box::new(review)));
         }
         if is_dry {
             return Ok(Reply::Value(200, deleted(resource, &old)));
         }
-        Ok(self.delete_object(&mut state, now, resource, old, Manner::of(&options, call)))
+        let reply = self.delete_object(&mut state, now, resource, old, Manner::of(&options, call));
+        Ok(if eviction.is_some() {
+            Reply::Value(201, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
+        } else {
+            reply
+        })
     }
 
     /// Deletes an object, or marks it for deletion where a grace period or a finalizer holds it.
@@ -118,7 +126,7 @@ impl Core {
         if resource.has_generation() {
             old["metadata"]["generation"] = (old["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
         }
-        let stored = state.store.put(&storage, old);
+        let stored = state.store.put(&storage, Draft::of(old));
         Self::note_write(state, &storage);
         if resource.group == "apiextensions.k8s.io" {
             return self.empty_definition(state, now, resource, &stored);
@@ -130,7 +138,7 @@ impl Core {
     fn empty_definition(&self, state: &mut State, now: Timestamp, resource: &Resource, stored: &Arc<Stored>) -> Reply {
         let definition = stored.value();
         let (group, plural) = names(&definition);
-        if let Some(custom) = state.registry.find_any_version(&group, &plural) {
+        if let Some(custom) = state.registry.find_any_version(&group, &plural).filter(|resource| resource.custom.is_some()) {
             let objects: Vec<Value> = state.store.list(&custom.storage(), "", None).map(|stored| stored.value()).collect();
             for object in objects {
                 self.delete_object(state, now, &custom, object, Manner::default());
@@ -148,7 +156,8 @@ impl Core {
         let storage = StorageKey::new("apiextensions.k8s.io", "customresourcedefinitions");
         let Some(stored) = state.store.get(&storage, "", &format!("{plural}.{group}")) else { return };
         let mut definition = stored.value();
-        let is_empty = state.store.list(&StorageKey::new(group, plural), "", None).next().is_none();
+        let of_definition = state.registry.find_any_version(group, plural).is_none_or(|resource| resource.custom.is_some());
+        let is_empty = !of_definition || state.store.list(&StorageKey::new(group, plural), "", None).next().is_none();
         if !object::is_deleting(&definition) || !is_empty {
             return;
         }
@@ -160,7 +169,7 @@ impl Core {
             state.registry.undefine(object::name(&definition));
             state.store.remove(&storage, definition);
         } else {
-            state.store.put(&storage, definition);
+            state.store.put(&storage, Draft::of(definition));
         }
     }
 
@@ -191,13 +200,35 @@ impl Core {
         let matching: Vec<_> =
             state.store.list(&resource.storage(), namespace, None).filter(|stored| filter.matches(stored)).cloned().collect();
         let revision = state.store.revision();
-        if !options::is_dry_run(&call.info.query) {
+        for stored in &matching {
+            check_preconditions(resource, &stored.value(), &options["preconditions"])?;
+        }
+        if !is_dry(call, &options) {
             for stored in &matching {
                 self.delete_object(&mut state, now, resource, stored.value(), Manner::of(&options, call));
             }
         }
         Ok(Reply::List(List { items: matching, revision, next: None, remaining: None }))
     }
+}
+
+/// The Eviction that a request creates; its `deleteOptions` become the options.
+fn eviction(call: &Call<'_>, options: &mut Value) -> Value {
+    let delete = options["deleteOptions"].clone();
+    let mut eviction = std::mem::replace(options, delete);
+    if !eviction.is_object() {
+        eviction = json!({});
+    }
+    eviction["apiVersion"] = "policy/v1".into();
+    eviction["kind"] = "Eviction".into();
+    eviction["metadata"]["name"] = call.info.name.as_str().into();
+    eviction["metadata"]["namespace"] = call.info.namespace.as_str().into();
+    eviction
+}
+
+/// Whether nothing is to be deleted, only said what would be.
+fn is_dry(call: &Call<'_>, options: &Value) -> bool {
+    options::is_dry_run(&call.info.query) || options["dryRun"][0] == "All"
 }
 
 fn names(definition: &Value) -> (String, String) {

@@ -1,6 +1,9 @@
 //! Discovery: groups, versions, resources (plain and aggregated), `/version`, health, and an OpenAPI v3 that tells kubectl
 //! that the server validates fields itself.
 
+use std::sync::PoisonError;
+
+use bytes::Bytes;
 use kubeapi::Status;
 use serde_json::{Value, json};
 
@@ -27,11 +30,22 @@ pub(crate) fn answer(registry: &Registry, call: &Call<'_>) -> Result<Reply, Stat
         }
         ["version"] => Ok(Reply::Value(200, version())),
         ["healthz" | "livez" | "readyz", ..] => Ok(Reply::Text(200, "ok".to_owned())),
-        ["openapi", "v2"] => Ok(Reply::Value(200, openapi::swagger(registry))),
-        ["openapi", "v3"] => Ok(Reply::Value(200, openapi::index(registry))),
-        ["openapi", "v3", "api", version] => openapi::document(registry, "", version).map(|document| Reply::Value(200, document)),
-        ["openapi", "v3", "apis", group, version] => {
-            openapi::document(registry, group, version).map(|document| Reply::Value(200, document))
+        ["openapi", ..] => {
+            let mut documents = registry.documents.lock().unwrap_or_else(PoisonError::into_inner);
+            let path = parts.join("/");
+            if let Some(document) = documents.get(&path) {
+                return Ok(Reply::Json(document.clone()));
+            }
+            let document = match parts[1..] {
+                ["v2"] => openapi::swagger(registry),
+                ["v3"] => openapi::index(registry),
+                ["v3", "api", version] => openapi::document(registry, "", version)?,
+                ["v3", "apis", group, version] => openapi::document(registry, group, version)?,
+                _ => return Err(Status::no_such_resource()),
+            };
+            let bytes = Bytes::from(serde_json::to_vec(&document).unwrap_or_default());
+            documents.insert(path, bytes.clone());
+            Ok(Reply::Json(bytes))
         }
         [] => Ok(Reply::Value(200, json!({"paths": paths(registry)}))),
         _ => Err(Status::no_such_resource()),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use kubeapi::{Identity, RequestInfo, Status};
@@ -15,8 +15,9 @@ use wire::{Answer, Body, BodyError, ConnectionInfo};
 use crate::connect::{Arrived, Connect};
 use crate::core::{Call, Core, List, Reply, encode};
 use crate::resource::Resource;
+use crate::store::Stored;
 use crate::watch::{WatchEvent, Watcher};
-use crate::{PodBackend, aggregate, connect, discovery, rbac, table};
+use crate::{PodBackend, aggregate, connect, convert, discovery, identify, rbac, table};
 
 /// The largest body that a request may have (k8s.io/apiserver `DefaultMaxRequestBodyBytes` is 3 MiB; etcd's limit is what
 /// a real cluster has, and CRD bundles stay below).
@@ -44,6 +45,10 @@ pub(crate) struct Shell {
     pub(crate) core: Arc<Core>,
     pub(crate) pods: Option<Arc<dyn PodBackend>>,
 }
+
+/// Marks answers of this server, as opposed to those that it hands on.
+#[derive(Clone)]
+struct Ours;
 
 /// The form in which the client wants its answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,9 +127,12 @@ impl Shell {
             Ok(response) => response,
             Err(status) => failure(&status),
         };
-        let takes_gzip = head.headers.get_all(header::ACCEPT_ENCODING).iter().any(|value| {
-            value.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")))
-        });
+        let ours = response.extensions().get::<Ours>().is_some();
+        let takes_gzip = ours
+            && head.headers.get_all(header::ACCEPT_ENCODING).iter().any(|value| {
+                value.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")))
+            });
+        // What another server answered goes on as it is.
         Ok(if takes_gzip { compressed(response).await } else { response })
     }
 
@@ -137,7 +145,7 @@ impl Shell {
         let now = Timestamp::now();
         let Arrived { method, headers, .. } = arrived;
         let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let who = self.identify(now, headers, certificate, text(header::AUTHORIZATION))?;
+        let who = identify::identify(&self.core, now, headers, certificate)?;
         let content_type =
             text(header::CONTENT_TYPE).unwrap_or("application/json").split(';').next().unwrap_or_default().trim().to_owned();
         let warnings = Mutex::new(Vec::new());
@@ -169,8 +177,9 @@ impl Shell {
             let mut document = discovery::aggregated(&self.core.read().registry, core_group, &api_version);
             let remotes = self.core.read().registry.remotes.clone();
             if !core_group {
-                for remote in remotes.iter() {
-                    let list = remote.resources(&self.core).await;
+                // All at once: one that does not answer holds nobody else up.
+                let lists = futures_util::future::join_all(remotes.iter().map(|remote| remote.resources(&self.core))).await;
+                for (remote, list) in remotes.iter().zip(lists) {
                     discovery::add_remote(&mut document, &remote.group, aggregate::discovery_entry(remote, list.as_ref()));
                 }
             }
@@ -182,7 +191,7 @@ impl Shell {
             return Ok(response);
         }
         if connect::is_for(info) {
-            return self.connect(info, arrived).await;
+            return self.connect(&who, info, arrived).await;
         }
         let mut body = arrived.body;
         let read = tokio::time::timeout(BODY_DEADLINE, wire::collect_from(&mut body, MAX_BODY))
@@ -197,12 +206,14 @@ impl Shell {
             }
         };
         let call = Call { body: &bytes, ..call };
+        // Looked up before: a write can end what its resource is defined by.
+        let resource = if info.is_resource { Some(self.core.resource(info)?) } else { None };
         let reply = self.decide(now, &call).await?;
         if reply_is_slow(&reply) {
             tokio::task::yield_now().await;
         }
-        let resource = if info.is_resource { Some(self.core.resource(info)?) } else { None };
         let mut response = render(reply, resource.as_deref(), &wants, now);
+        response.extensions_mut().insert(Ours);
         if wants.pretty {
             response = indented(response).await;
         }
@@ -216,7 +227,15 @@ impl Shell {
     }
 
     /// Answers what leads to a pod.
-    async fn connect(&self, info: &RequestInfo, arrived: Arrived<'_>) -> Result<Response<Body>, Status> {
+    async fn connect(&self, who: &Identity, info: &RequestInfo, arrived: Arrived<'_>) -> Result<Response<Body>, Status> {
+        let opens_stream = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
+        if opens_stream && arrived.method == http::Method::GET {
+            // A WebSocket can only be asked for by GET, and does what a POST does (`AuthorizePodWebsocketUpgradeCreatePermission`).
+            let wanted = rbac::Attributes { verb: "create", ..rbac::Attributes::of(info, arrived.method) };
+            if !self.core.allows(who, &wanted) {
+                return Err(rbac::forbidden(who, &wanted));
+            }
+        }
         let pods = self.pods.as_ref().ok_or_else(|| Status::new(501, "this server runs no pods"))?;
         let request = |pod| Connect { pods, pod, info, arrived };
         if info.resource == "services" {
@@ -242,50 +261,6 @@ impl Shell {
             &call.info.name,
             "the object changes faster than webhooks answer",
         ))
-    }
-
-    /// Authentication, and impersonation by who may.
-    fn identify(
-        &self,
-        now: Timestamp,
-        headers: &HeaderMap,
-        certificate: Option<&Subject>,
-        authorization: Option<&str>,
-    ) -> Result<Identity, Status> {
-        let who = match certificate {
-            // A certificate counts before a token, as in the real server's chain of authenticators.
-            Some(subject) if !subject.common_name.is_empty() => Identity {
-                name: subject.common_name.clone(),
-                groups: subject.organisations.iter().cloned().chain(["system:authenticated".to_owned()]).collect(),
-                ..Identity::default()
-            },
-            _ => self.core.tokens.authenticate(now, authorization)?,
-        };
-        let Some(user) = headers.get("impersonate-user").and_then(|value| value.to_str().ok()) else { return Ok(who) };
-        let groups: Vec<String> =
-            headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
-        let mut other = Identity { name: user.to_owned(), groups: groups.clone(), ..Identity::default() };
-        let account = other.as_service_account().map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
-        let mut checks = groups.iter().map(|group| ("groups", String::new(), group.clone())).collect::<Vec<_>>();
-        match &account {
-            Some((namespace, name)) => checks.push(("serviceaccounts", namespace.clone(), name.clone())),
-            None => checks.push(("users", String::new(), user.to_owned())),
-        }
-        for (resource, namespace, name) in &checks {
-            let wanted =
-                rbac::Attributes { verb: "impersonate", group: "", resource: (*resource).to_owned(), namespace, name, path: "" };
-            if !self.core.allows(&who, &wanted) {
-                return Err(rbac::forbidden(&who, &wanted));
-            }
-        }
-        if let Some((namespace, name)) = &account
-            && groups.is_empty()
-        {
-            other = Identity::service_account(namespace, name);
-        } else if user != "system:anonymous" && !other.is_in("system:authenticated") {
-            other.groups.push("system:authenticated".to_owned());
-        }
-        Ok(other)
     }
 }
 
@@ -346,7 +321,7 @@ fn render(reply: Reply, resource: Option<&Resource>, wants: &Wants, now: Timesta
             }
             _ => {
                 let mut value = stored.value();
-                value["apiVersion"] = resource.api_version().into();
+                convert::from_storage(resource, &mut value);
                 respond(code, &formed(value, resource, &wants.form, now), wants.yaml)
             }
         },
@@ -355,6 +330,7 @@ fn render(reply: Reply, resource: Option<&Resource>, wants: &Wants, now: Timesta
         }
         (Reply::List(list), Some(resource)) => render_list(&list, resource, wants, now),
         (Reply::Watch(watcher), _) => watch_response(*watcher, wants.form.clone()),
+        (Reply::Json(bytes), _) => wire::json(StatusCode::OK, bytes),
         (Reply::Text(code, text), _) => wire::text(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), text),
         (Reply::Value(code, value), _) => respond(code, &value, wants.yaml),
         (Reply::Admit(_), _) => failure(&Status::new(500, "webhooks were not asked")),
@@ -378,6 +354,13 @@ fn partial(value: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": value["metadata"]})
 }
 
+fn without_type(object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+}
+
 fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) -> Response<Body> {
     let mut metadata = json!({"resourceVersion": list.revision.to_string()});
     if resource.custom.is_some() {
@@ -390,6 +373,7 @@ fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) 
             metadata["remainingItemCount"] = remaining.into();
         }
     }
+    let api_version = resource.api_version();
     if wants.form == Form::Plain && !wants.yaml {
         // The items are stored as JSON: a list is their concatenation.
         let head = format!(
@@ -406,20 +390,27 @@ fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) 
             }
             if resource.custom.is_some() {
                 out.extend_from_slice(&encode(item, resource));
-            } else {
+            } else if *item.api_version == *api_version {
                 out.push(b'{');
                 out.extend_from_slice(&item.json_without_type());
+            } else {
+                let mut value = item.value();
+                convert::from_storage(resource, &mut value);
+                without_type(&mut value);
+                let _ = serde_json::to_writer(&mut out, &value);
             }
         }
         out.extend_from_slice(b"]}");
         return wire::json(StatusCode::OK, out);
     }
-    let mut objects: Vec<Value> = list.items.iter().map(|item| item.value()).collect();
+    let shown = |item: &Arc<Stored>| {
+        let mut value = item.value();
+        convert::from_storage(resource, &mut value);
+        value
+    };
+    let mut objects: Vec<Value> = list.items.iter().map(shown).collect();
     if resource.custom.is_none() && wants.form == Form::Plain {
-        for fields in objects.iter_mut().filter_map(Value::as_object_mut) {
-            fields.remove("apiVersion");
-            fields.remove("kind");
-        }
+        objects.iter_mut().for_each(without_type);
     }
     let value = match &wants.form {
         Form::Table { include } => table::table(resource, &objects, metadata, include, now),
@@ -451,6 +442,9 @@ fn watch_response(watcher: Watcher, form: Form) -> Response<Body> {
 async fn pump(mut watcher: Watcher, form: Form, sender: tokio::sync::mpsc::Sender<Result<Bytes, BodyError>>) {
     let resource = watcher.resource.clone();
     let mut columns_sent = false;
+    // One clock for the whole watch: changes that this watcher does not see must not put its bookmarks off.
+    let mut bookmark = tokio::time::interval(BOOKMARK_EVERY);
+    bookmark.reset();
     loop {
         let mut out = Vec::new();
         let ended = match watcher.take() {
@@ -474,18 +468,11 @@ async fn pump(mut watcher: Watcher, form: Form, sender: tokio::sync::mpsc::Sende
             return;
         }
         let wants_bookmarks = watcher.bookmarks;
-        let bookmark = async {
-            if wants_bookmarks {
-                tokio::time::sleep(BOOKMARK_EVERY).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
         let revision = watcher.revision();
         tokio::select! {
             () = watcher.changed() => {}
             () = sender.closed() => return,
-            () = bookmark => {
+            _ = bookmark.tick(), if wants_bookmarks => {
                 let mut out = Vec::new();
                 let event = WatchEvent::Bookmark { revision, initial: false };
                 write_event(&mut out, &event, &resource, &form, &mut columns_sent);

@@ -40,8 +40,41 @@ pub(crate) fn json_patch(target: &mut Value, patch: &Value) -> Result<(), Status
     }
     let patch: json_patch::Patch =
         serde_json::from_value(patch.clone()).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch(target, &patch)
-        .map_err(|error| Status::new(422, format!("the server rejected our request due to an error in our request: {error}")))
+    let mut copied = 0;
+    for operation in patch.iter() {
+        if let json_patch::PatchOperation::Copy(copy) = operation {
+            let value = target.pointer(copy.from.as_str());
+            copied += value.map_or(0, |value| value.to_string().len());
+            if copied > MAX_COPIED {
+                let message = format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                );
+                return Err(Status::new(413, message));
+            }
+            // Each copy can double the depth, and what is too deep cannot even be dropped.
+            if value.is_some_and(|value| depth(value) + copy.path.as_str().matches('/').count() > MAX_DEPTH) {
+                return Err(Status::bad_request("error decoding patch: the copy is nested too deeply"));
+            }
+        }
+        json_patch::patch(target, std::slice::from_ref(operation)).map_err(|error| {
+            Status::new(422, format!("the server rejected our request due to an error in our request: {error}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// How much the copies of one patch may add (`jsonpatch.AccumulatedCopySizeLimit`), in bytes.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// How deep an object may be nested, as deep as a body may be that is read.
+const MAX_DEPTH: usize = 128;
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Applies a merge patch.

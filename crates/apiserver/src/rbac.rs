@@ -41,7 +41,8 @@ impl<'a> Attributes<'a> {
             group: &info.group,
             resource: if info.is_resource { info.resource_path() } else { String::new() },
             namespace: &info.namespace,
-            name: &info.name,
+            // A list or watch of one object by name is asked for under that name (`requestinfo.go`).
+            name: if info.name.is_empty() { info.selected_name().unwrap_or_default() } else { &info.name },
             path: &info.path,
         }
     }
@@ -105,8 +106,30 @@ impl Rule {
                 .resource
                 .split_once('/')
                 .is_some_and(|(_, sub)| self.resources.iter().any(|item| item.strip_prefix("*/") == Some(sub)));
-        has(&self.groups, wanted.group) && resource && (self.names.is_empty() || has(&self.names, wanted.name))
+        has(&self.groups, wanted.group)
+            && resource
+            && (self.names.is_empty() || self.names.iter().any(|name| name == wanted.name))
     }
+}
+
+/// The rules of a role, with those that it aggregates. An aggregating role's own rules are the controller's, and stale at best.
+fn rules_of(role: &Value, cluster_roles: &[Value]) -> Vec<Rule> {
+    let own = |role: &Value| role["rules"].as_array().into_iter().flatten().map(Rule::from_value).collect::<Vec<_>>();
+    if !role["aggregationRule"].is_object() {
+        return own(role);
+    }
+    aggregated(role, cluster_roles).flat_map(own).collect()
+}
+
+/// The ClusterRoles whose rules an aggregating one has.
+pub(crate) fn aggregated<'a>(role: &Value, cluster_roles: &'a [Value]) -> impl Iterator<Item = &'a Value> {
+    let selectors = role["aggregationRule"]["clusterRoleSelectors"].as_array().into_iter().flatten();
+    let selectors: Vec<LabelSelector> = selectors.filter_map(|selector| LabelSelector::from_object(selector).ok()).collect();
+    let name = object::name(role).to_owned();
+    cluster_roles
+        .iter()
+        .filter(move |other| object::name(other) != name)
+        .filter(move |other| selectors.iter().any(|selector| selector.matches(&other["metadata"]["labels"])))
 }
 
 /// Rules granted in one namespace, or everywhere.
@@ -130,16 +153,7 @@ pub(crate) struct Rbac {
 
 impl Rbac {
     pub(crate) fn build(roles: &[Value], cluster_roles: &[Value], bindings: &[Value], cluster_bindings: &[Value]) -> Self {
-        let rules = |role: &Value| -> Vec<Rule> {
-            let mut rules: Vec<Rule> = role["rules"].as_array().into_iter().flatten().map(Rule::from_value).collect();
-            for selector in role["aggregationRule"]["clusterRoleSelectors"].as_array().into_iter().flatten() {
-                let Ok(selector) = LabelSelector::from_object(selector) else { continue };
-                for other in cluster_roles.iter().filter(|other| selector.matches(&other["metadata"]["labels"])) {
-                    rules.extend(other["rules"].as_array().into_iter().flatten().map(Rule::from_value));
-                }
-            }
-            rules
-        };
+        let rules = |role: &Value| rules_of(role, cluster_roles);
         let cluster: HashMap<&str, std::sync::Arc<Vec<Rule>>> =
             cluster_roles.iter().map(|role| (object::name(role), rules(role).into())).collect();
         let local: HashMap<(&str, &str), std::sync::Arc<Vec<Rule>>> =
@@ -247,6 +261,7 @@ pub(crate) fn check_escalation(
     who: &Identity,
     resource: &Resource,
     object: &Value,
+    old: Option<&Value>,
 ) -> Result<(), Status> {
     let is_binding = resource.plural.ends_with("bindings");
     let namespace = object::namespace(object);
@@ -271,7 +286,22 @@ pub(crate) fn check_escalation(
     } else {
         object.clone()
     };
-    let rules: Vec<Rule> = role["rules"].as_array().into_iter().flatten().map(Rule::from_value).collect();
+    let mut rules = if is_binding {
+        let storage = StorageKey::new(group, "clusterroles");
+        let cluster_roles: Vec<Value> = state.store.list(&storage, "", None).map(|stored| stored.value()).collect();
+        rules_of(&role, &cluster_roles)
+    } else {
+        role["rules"].as_array().into_iter().flatten().map(Rule::from_value).collect()
+    };
+    // Nobody can tell what a role will aggregate later: to say that it does takes all rights.
+    if !is_binding
+        && role["aggregationRule"].is_object()
+        && old.is_none_or(|old| old["aggregationRule"] != role["aggregationRule"])
+    {
+        let all = || vec!["*".to_owned()];
+        rules.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
+        rules.push(Rule { verbs: all(), urls: all(), ..Rule::default() });
+    }
     let missing: Vec<String> = rules.iter().filter(|rule| !index.covers(who, rule, namespace)).map(Rule::describe).collect();
     if missing.is_empty() {
         return Ok(());

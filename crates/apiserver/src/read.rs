@@ -15,6 +15,7 @@ use crate::store::{Key, Stored};
 pub(crate) struct Filter {
     pub(crate) labels: LabelSelector,
     pub(crate) fields: FieldSelector,
+    name: Option<String>,
 }
 
 impl Filter {
@@ -31,10 +32,18 @@ impl Filter {
                 }));
             }
         }
-        Ok(Self { labels, fields })
+        Ok(Self { labels, fields, name: None })
+    }
+
+    /// Wants no object but the one of this name, whatever the selectors say.
+    pub(crate) fn only(&mut self, name: &str) {
+        self.name = Some(name.to_owned());
     }
 
     pub(crate) fn matches(&self, stored: &Stored) -> bool {
+        if self.name.as_ref().is_some_and(|name| **name != *stored.name) {
+            return false;
+        }
         self.labels.matches_with(|key| stored.label(key)) && (self.fields.is_empty() || self.matches_fields(stored))
     }
 
@@ -171,13 +180,14 @@ impl Core {
             items.extend(matching.cloned());
         } else {
             items.extend(matching.by_ref().take(limit).cloned());
-            let left = matching.count();
+            // The real server counts what is left only where no selector hides part of it.
+            let counts = filter.labels.is_empty() && filter.fields.is_empty();
+            let left = if counts { matching.count() } else { usize::from(matching.next().is_some()) };
             if left > 0
                 && let Some(last) = items.last()
             {
                 next = Some(token(revision, last));
-                // The real server counts what is left only where no selector hides part of it.
-                remaining = (filter.labels.is_empty() && filter.fields.is_empty()).then_some(left);
+                remaining = counts.then_some(left);
             }
         }
         Ok(List { items, revision, next, remaining })

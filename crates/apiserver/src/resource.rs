@@ -3,8 +3,9 @@
 //! Names, kinds, short names, categories and verbs are those of kube-apiserver 1.36 (`kubectl api-resources`).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::aggregate::Remote;
@@ -264,6 +265,8 @@ pub(crate) struct Registry {
     pub(crate) address: String,
     /// Group versions that other servers serve.
     pub(crate) remotes: Arc<Vec<Remote>>,
+    /// OpenAPI documents by path, made when they are first asked for and forgotten when something else is served.
+    pub(crate) documents: Arc<Mutex<HashMap<String, Bytes>>>,
 }
 
 impl Registry {
@@ -275,6 +278,7 @@ impl Registry {
             custom: BTreeMap::new(),
             address: String::new(),
             remotes: Arc::default(),
+            documents: Arc::default(),
         };
         for row in BUILT_IN {
             registry.add(built_in(row));
@@ -283,6 +287,7 @@ impl Registry {
     }
 
     fn add(&mut self, resource: Resource) -> (String, String, String) {
+        self.documents = Arc::default();
         if !self.groups.contains(&resource.group) {
             self.groups.push(resource.group.clone());
         }
@@ -324,6 +329,12 @@ impl Registry {
         versions
     }
 
+    /// The versions in which a resource is served.
+    pub(crate) fn versions_of(&self, resource: &Resource) -> Vec<String> {
+        let all = self.by_path.values().filter(|other| other.group == resource.group && other.plural == resource.plural);
+        all.map(|other| other.version.clone()).collect()
+    }
+
     /// Resources of a group version, sorted by name.
     pub(crate) fn resources(&self, group: &str, version: &str) -> Vec<Arc<Resource>> {
         self.by_path.values().filter(|resource| resource.group == group && resource.version == version).cloned().collect()
@@ -342,6 +353,10 @@ impl Registry {
         let kind = text(&names["kind"]);
         let list = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
         let mut keys = Vec::new();
+        if self.is_built_in(&text(&spec["group"]), &text(&names["plural"])) {
+            // What the server brings goes before what is defined, and keeps its storage to itself.
+            return;
+        }
         for version in spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true) {
             let mut subresources = Vec::new();
             for name in ["status", "scale"] {
@@ -371,8 +386,13 @@ impl Registry {
         self.custom.insert(kubeapi::object::name(definition).to_owned(), keys);
     }
 
+    fn is_built_in(&self, group: &str, plural: &str) -> bool {
+        self.by_path.values().any(|resource| resource.custom.is_none() && resource.group == group && resource.plural == plural)
+    }
+
     /// Takes the resources of a definition out.
     pub(crate) fn undefine(&mut self, definition: &str) {
+        self.documents = Arc::default();
         for key in self.custom.remove(definition).unwrap_or_default() {
             self.by_path.remove(&key);
             self.index.remove(&format!("{}/{}/{}", key.0, key.1, key.2));

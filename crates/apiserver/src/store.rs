@@ -20,6 +20,9 @@ use crate::resource::StorageKey;
 /// (k8s.io/apiserver `pkg/storage/cacher/watch_cache.go`); this is in between.
 const LOG_LENGTH: usize = 4096;
 
+/// Bytes of objects that a table remembers in its events, so that large objects that change often do not fill the memory.
+const LOG_SIZE: usize = 64 * 1024 * 1024;
+
 /// Namespace and name.
 pub(crate) type Key = (Box<str>, Box<str>);
 
@@ -31,6 +34,9 @@ pub struct Stored {
     pub(crate) revision: u64,
     pub(crate) is_deleting: bool,
     labels: Box<[(Box<str>, Box<str>)]>,
+    /// The uids of its owners.
+    pub(crate) owners: Box<[Box<str>]>,
+    pub(crate) uid: Box<str>,
     pub(crate) api_version: Box<str>,
     /// The object, apiVersion and kind first.
     pub(crate) json: Bytes,
@@ -46,6 +52,11 @@ impl Stored {
     /// The object without apiVersion and kind, as lists of built-in kinds hold it: what follows an opening brace.
     pub(crate) fn json_without_type(&self) -> Bytes {
         self.json.slice(self.head..)
+    }
+
+    /// The same object as of another revision.
+    pub(crate) fn at(&self, revision: u64) -> Arc<Self> {
+        Draft::of(self.value()).at(revision)
     }
 
     /// The object, parsed.
@@ -86,22 +97,25 @@ pub(crate) struct Compacted {
 struct Table {
     objects: BTreeMap<Key, Arc<Stored>>,
     log: VecDeque<Arc<Event>>,
+    /// Bytes of the objects in the log.
+    log_size: usize,
     /// Events up to and including this revision are gone from the log.
     compacted: u64,
     head: watch::Sender<u64>,
 }
 
 impl Table {
-    fn new() -> Self {
-        Self { objects: BTreeMap::new(), log: VecDeque::new(), compacted: 0, head: watch::Sender::new(0) }
+    fn new(compacted: u64) -> Self {
+        Self { objects: BTreeMap::new(), log: VecDeque::new(), log_size: 0, compacted, head: watch::Sender::new(0) }
     }
 
     fn record(&mut self, event: Event) {
         let revision = event.object.revision;
+        self.log_size += event.object.json.len();
         self.log.push_back(Arc::new(event));
-        if self.log.len() > LOG_LENGTH
-            && let Some(oldest) = self.log.pop_front()
-        {
+        while self.log.len() > LOG_LENGTH || (self.log_size > LOG_SIZE && self.log.len() > 1) {
+            let Some(oldest) = self.log.pop_front() else { break };
+            self.log_size -= oldest.object.json.len();
             self.compacted = oldest.object.revision;
         }
         self.head.send_replace(revision);
@@ -111,8 +125,10 @@ impl Table {
 /// All tables. Callers wrap it in a lock; every method is short.
 pub(crate) struct Store {
     revision: u64,
-    /// The revision of the last deletion, done or begun: what garbage collection waits for.
+    /// The revision of the last deletion, done or begun, or of the last change of owners: what garbage collection waits for.
     last_removal: u64,
+    /// Where the history of this server begins: later than 0 where objects were taken over.
+    floor: u64,
     any_change: watch::Sender<u64>,
     tables: HashMap<StorageKey, Table>,
     journal: Option<Journal>,
@@ -121,17 +137,18 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn new() -> Self {
         // etcd's first revision is 1; Kubernetes never shows 0, which means "any".
-        Self { revision: 1, last_removal: 0, any_change: watch::Sender::new(1), tables: HashMap::new(), journal: None }
+        Self { revision: 1, last_removal: 0, floor: 0, any_change: watch::Sender::new(1), tables: HashMap::new(), journal: None }
     }
 
     /// Takes over what a journal holds, and writes to it from now on.
     pub(crate) fn attach(&mut self, journal: Journal) -> Result<(), redb::Error> {
         let (revision, entries) = journal.load()?;
+        // What happened before is not known any more, to any table.
+        self.floor = revision;
         for entry in entries {
-            let Ok(mut value) = serde_json::from_slice::<Value>(&entry.json) else { continue };
-            let stored = stored(&mut value, entry.revision);
+            let Ok(value) = serde_json::from_slice::<Value>(&entry.json) else { continue };
+            let stored = Draft::of(value).at(entry.revision);
             let table = self.table(&StorageKey(entry.storage.as_str().into()));
-            table.compacted = revision;
             table.objects.insert((stored.namespace.clone(), stored.name.clone()), stored);
         }
         self.revision = self.revision.max(revision);
@@ -159,7 +176,8 @@ impl Store {
     }
 
     fn table(&mut self, storage: &StorageKey) -> &mut Table {
-        self.tables.entry(storage.clone()).or_insert_with(Table::new)
+        let floor = self.floor;
+        self.tables.entry(storage.clone()).or_insert_with(|| Table::new(floor))
     }
 
     pub(crate) fn get(&self, storage: &StorageKey, namespace: &str, name: &str) -> Option<Arc<Stored>> {
@@ -212,26 +230,29 @@ impl Store {
     }
 
     /// Writes a new version of an object, new or not, and returns it. The caller has checked that it may.
-    pub(crate) fn put(&mut self, storage: &StorageKey, mut value: Value) -> Arc<Stored> {
+    pub(crate) fn put(&mut self, storage: &StorageKey, draft: Draft) -> Arc<Stored> {
         self.revision += 1;
-        if object::is_deleting(&value) {
-            self.last_removal = self.revision;
-        }
-        let stored = stored(&mut value, self.revision);
+        let stored = draft.at(self.revision);
         self.journal(storage, &stored, false);
         let table = self.table(storage);
         let before = table.objects.insert((stored.namespace.clone(), stored.name.clone()), stored.clone());
+        let owners_before = before.as_ref().map_or(&[][..], |before| &before.owners);
+        // A new owner may be gone already.
+        let collects = stored.is_deleting || *stored.owners != *owners_before;
         let change = if before.is_some() { Change::Modified } else { Change::Added };
         table.record(Event { change, object: stored.clone(), before });
+        if collects {
+            self.last_removal = self.revision;
+        }
         self.any_change.send_replace(self.revision);
         stored
     }
 
     /// Removes an object; `last` is its final state.
-    pub(crate) fn remove(&mut self, storage: &StorageKey, mut last: Value) -> Arc<Stored> {
+    pub(crate) fn remove(&mut self, storage: &StorageKey, last: Value) -> Arc<Stored> {
         self.revision += 1;
         self.last_removal = self.revision;
-        let stored = stored(&mut last, self.revision);
+        let stored = Draft::of(last).at(self.revision);
         self.journal(storage, &stored, true);
         let table = self.table(storage);
         let before = table.objects.remove(&(stored.namespace.clone(), stored.name.clone()));
@@ -242,7 +263,9 @@ impl Store {
 
     /// Events after a revision, in order.
     pub(crate) fn events_after(&self, storage: &StorageKey, revision: u64, limit: usize) -> Result<Vec<Arc<Event>>, Compacted> {
-        let Some(table) = self.tables.get(storage) else { return Ok(Vec::new()) };
+        let Some(table) = self.tables.get(storage) else {
+            return if revision < self.floor { Err(Compacted { oldest: self.floor }) } else { Ok(Vec::new()) };
+        };
         if revision < table.compacted {
             return Err(Compacted { oldest: table.compacted });
         }
@@ -260,38 +283,75 @@ impl Store {
         self.any_change.subscribe()
     }
 
-    /// The revision of the last deletion, done or begun.
+    /// The revision of the last write that garbage collection must look at.
     pub(crate) fn last_removal(&self) -> u64 {
         self.last_removal
     }
 }
 
-fn stored(value: &mut Value, revision: u64) -> Arc<Stored> {
-    value["metadata"]["resourceVersion"] = revision.to_string().into();
-    let labels = value["metadata"]["labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())))
-        .collect();
-    let text = |value: &Value| Value::from(value.as_str().unwrap_or_default()).to_string();
-    let mut json = Vec::with_capacity(1024);
-    json.extend_from_slice(
-        format!("{{\"apiVersion\":{},\"kind\":{},", text(&value["apiVersion"]), text(&value["kind"])).as_bytes(),
-    );
-    let head = json.len();
-    let (api_version, namespace, name) =
-        (value["apiVersion"].as_str().unwrap_or_default().into(), object::namespace(value).into(), object::name(value).into());
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("apiVersion");
-        fields.remove("kind");
+/// An object that is ready to be stored, but for its revision. It is made without the store, which is locked only to take it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    namespace: Box<str>,
+    name: Box<str>,
+    is_deleting: bool,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    owners: Box<[Box<str>]>,
+    uid: Box<str>,
+    api_version: Box<str>,
+    /// The object's JSON up to its resourceVersion …
+    start: Vec<u8>,
+    /// … and from there on.
+    end: Vec<u8>,
+    head: usize,
+}
+
+impl Draft {
+    pub(crate) fn of(mut value: Value) -> Self {
+        let metadata = &value["metadata"];
+        let text = |value: &Value| -> Box<str> { value.as_str().unwrap_or_default().into() };
+        let pairs = metadata["labels"].as_object().into_iter().flatten();
+        let labels = pairs.filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into()))).collect();
+        let owners = metadata["ownerReferences"].as_array().into_iter().flatten().map(|owner| text(&owner["uid"])).collect();
+        let (namespace, name, uid) = (text(&metadata["namespace"]), text(&metadata["name"]), text(&metadata["uid"]));
+        let is_deleting = object::is_deleting(&value);
+        let api_version = text(&value["apiVersion"]);
+        let mut start = Vec::with_capacity(512);
+        // apiVersion and kind come first. Writing to memory does not fail.
+        start.extend_from_slice(b"{\"apiVersion\":");
+        let _ = serde_json::to_writer(&mut start, &*api_version);
+        start.extend_from_slice(b",\"kind\":");
+        let _ = serde_json::to_writer(&mut start, value["kind"].as_str().unwrap_or_default());
+        let head = start.len() + 1;
+        // A uid is random: nothing in the object can look like this place by chance.
+        let mark = format!("\"resourceVersion\":\"{uid}\"");
+        value["metadata"]["resourceVersion"] = (*uid).into();
+        for (key, value) in value.as_object().into_iter().flatten() {
+            if key == "apiVersion" || key == "kind" {
+                continue;
+            }
+            start.push(b',');
+            let _ = serde_json::to_writer(&mut start, key);
+            start.push(b':');
+            let _ = serde_json::to_writer(&mut start, value);
+        }
+        start.push(b'}');
+        let end = match start.windows(mark.len()).position(|part| part == mark.as_bytes()) {
+            Some(at) => start.split_off(at + mark.len() - 1 - uid.len()).split_off(uid.len()),
+            None => Vec::new(),
+        };
+        Self { namespace, name, is_deleting, labels, owners, uid, api_version, start, end, head }
     }
-    // The rest is an object with metadata in it: all but its opening brace follows. Writing to memory does not fail.
-    let _ = serde_json::to_writer(&mut json, value);
-    json.remove(head);
-    json.shrink_to_fit();
-    let is_deleting = object::is_deleting(value);
-    Arc::new(Stored { namespace, name, revision, is_deleting, labels, api_version, json: json.into(), head })
+
+    fn at(self, revision: u64) -> Arc<Stored> {
+        let Self { namespace, name, is_deleting, labels, owners, uid, api_version, start, end, head } = self;
+        let number = revision.to_string();
+        let mut json = Vec::with_capacity(start.len() + number.len() + end.len());
+        json.extend_from_slice(&start);
+        json.extend_from_slice(number.as_bytes());
+        json.extend_from_slice(&end);
+        Arc::new(Stored { namespace, name, revision, is_deleting, labels, owners, uid, api_version, json: json.into(), head })
+    }
 }
 
 #[cfg(test)]
@@ -307,7 +367,7 @@ mod tests {
     fn lists_are_sorted_and_bounded_by_namespace() {
         let (mut store, pods) = (Store::new(), StorageKey::new("", "pods"));
         for (namespace, name) in [("b", "x"), ("a", "z"), ("a", "y"), ("c", "w")] {
-            store.put(&pods, pod(namespace, name));
+            store.put(&pods, Draft::of(pod(namespace, name)));
         }
         let names = |namespace| store.list(&pods, namespace, None).map(|stored| stored.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(""), ["y", "z", "x", "w"]);
@@ -319,14 +379,14 @@ mod tests {
     fn the_log_has_every_change_in_order_until_it_is_compacted() {
         let (mut store, pods) = (Store::new(), StorageKey::new("", "pods"));
         let start = store.revision();
-        store.put(&pods, pod("a", "x"));
-        store.put(&pods, pod("a", "x"));
+        store.put(&pods, Draft::of(pod("a", "x")));
+        store.put(&pods, Draft::of(pod("a", "x")));
         store.remove(&pods, pod("a", "x"));
         let changes: Vec<Change> =
             store.events_after(&pods, start, usize::MAX).unwrap().iter().map(|event| event.change).collect();
         assert_eq!(changes, [Change::Added, Change::Modified, Change::Deleted]);
         for _ in 0..LOG_LENGTH {
-            store.put(&pods, pod("a", "x"));
+            store.put(&pods, Draft::of(pod("a", "x")));
         }
         assert!(store.events_after(&pods, start, 1).is_err());
         assert_eq!(store.events_after(&pods, store.revision() - 1, 10).unwrap().len(), 1);

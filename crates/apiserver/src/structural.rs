@@ -2,7 +2,8 @@
 //!
 //! Follows k8s.io/apiextensions-apiserver `pkg/apiserver/schema` and `validation`, with the words of kube-openapi.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use kube_cel::{CompiledSchema, ErrorKind, RootContext, Validator, compile_schema};
 use serde_json::{Map, Value};
@@ -223,7 +224,7 @@ fn validate_string(text: &str, schema: &Value, at: &str, causes: &mut Causes, in
         causes.push((shown(at).to_owned(), "FieldValueTooLong", format!("Too long: may not be more than {most} bytes")));
     }
     if let Some(pattern) = schema["pattern"].as_str()
-        && regex::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
+        && compiled(pattern).is_some_and(|regex| !regex.is_match(text))
     {
         invalid(causes, format!("should match '{pattern}'"));
     }
@@ -233,6 +234,24 @@ fn validate_string(text: &str, schema: &Value, at: &str, causes: &mut Causes, in
         invalid(causes, format!("must be of type {format}: {}", Value::from(text)));
     }
 }
+
+/// A pattern of a schema, compiled once. Definitions bring few; should they be many, all are forgotten and compiled anew.
+fn compiled(pattern: &str) -> Option<regex::Regex> {
+    static PATTERNS: LazyLock<Mutex<HashMap<String, Option<regex::Regex>>>> = LazyLock::new(Mutex::default);
+    let mut patterns = PATTERNS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = patterns.get(pattern) {
+        return regex.clone();
+    }
+    if patterns.len() > MAX_PATTERNS {
+        patterns.clear();
+    }
+    let regex = regex::Regex::new(pattern).ok();
+    patterns.insert(pattern.to_owned(), regex.clone());
+    regex
+}
+
+/// How many compiled patterns are kept.
+const MAX_PATTERNS: usize = 4096;
 
 /// The formats that the real server checks and that definitions use; any other is taken as it is.
 fn has_format(text: &str, format: &str) -> bool {
@@ -272,17 +291,18 @@ fn validate_list(
         let message = format!("Too many: {count}: must have at most {most} items");
         causes.push((shown(at).to_owned(), "FieldValueTooMany", message));
     }
-    let duplicates = |same: &dyn Fn(&Value, &Value) -> bool| {
-        (1..list.len()).filter(|index| list[..*index].iter().any(|other| same(other, &list[*index]))).collect::<Vec<_>>()
+    let duplicates = |of: &dyn Fn(&Value) -> String| {
+        let mut seen = HashSet::new();
+        (0..list.len()).filter(|index| !seen.insert(of(&list[*index]))).collect::<Vec<_>>()
     };
-    if schema["uniqueItems"] == true && !duplicates(&|a, b| a == b).is_empty() {
+    if schema["uniqueItems"] == true && !duplicates(&Value::to_string).is_empty() {
         invalid(causes, "shouldn't contain duplicates".to_owned());
     }
     let keys: Vec<&str> =
         schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let repeated = match schema["x-kubernetes-list-type"].as_str() {
-        Some("set") => duplicates(&|a, b| a == b),
-        Some("map") => duplicates(&|a, b| keys.iter().all(|key| a[*key] == b[*key])),
+        Some("set") => duplicates(&Value::to_string),
+        Some("map") => duplicates(&|item| keys.iter().map(|key| format!("{}\n", item[*key])).collect()),
         _ => Vec::new(),
     };
     for index in repeated {

@@ -59,11 +59,13 @@ impl Core {
         }
     }
 
-    /// The binding subresource: a scheduler's decision.
-    pub(crate) fn bind(&self, now: Timestamp, call: &Call<'_>, resource: &Resource) -> Result<Reply, Status> {
+    /// A scheduler's decision: the pod is named by the path, or by the Binding itself where that is what is created.
+    pub(crate) fn bind(&self, now: Timestamp, call: &Call<'_>) -> Result<Reply, Status> {
         let binding = body::read(call)?.value;
+        let resource = self.read().registry.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
         let mut state = self.write();
-        let (namespace, name) = (&call.info.namespace, &call.info.name);
+        let namespace = &call.info.namespace;
+        let name = if call.info.name.is_empty() { object::name(&binding) } else { &call.info.name };
         let old =
             state.store.get(&resource.storage(), namespace, name).ok_or_else(|| Status::not_found("", "pods", name))?.value();
         if let Some(node) = old["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
@@ -89,7 +91,7 @@ impl Core {
             list.retain(|condition| condition["type"] != "PodScheduled");
             list.push(json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(now)}));
         }
-        self.replace(&mut state, now, call, resource, &old, new, "binding")?;
+        self.replace(&mut state, now, call, &resource, &old, new, "binding")?;
         Ok(Reply::Value(201, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
     }
 
@@ -122,11 +124,10 @@ impl Core {
             _ => auth::default_audiences(),
         };
         let expires = now + jiff::SignedDuration::from_secs(seconds);
-        let bound = &request["spec"]["boundObjectRef"];
-        let pod = match (bound["kind"].as_str(), bound["name"].as_str(), bound["uid"].as_str()) {
-            (Some("Pod"), Some(name), uid) => Some((name, uid.unwrap_or_default())),
-            _ => None,
-        };
+        let bound = request["spec"]["boundObjectRef"].clone();
+        let bound_uid = self.check_bound(namespace, name, &bound)?;
+        let pod =
+            bound_uid.as_deref().filter(|_| bound["kind"] == "Pod").map(|uid| (bound["name"].as_str().unwrap_or_default(), uid));
         let token = self.tokens.sign(
             now,
             &auth::Claims {
@@ -145,6 +146,40 @@ impl Core {
         request["spec"]["expirationSeconds"] = seconds.into();
         request["status"] = json!({"token": token, "expirationTimestamp": timestamp(expires)});
         Ok(Reply::Value(201, request))
+    }
+}
+
+impl Core {
+    /// The uid of the object that a token is to be bound to; none where it is bound to nothing
+    /// (`pkg/registry/core/serviceaccount/storage/token.go`).
+    fn check_bound(&self, namespace: &str, account: &str, bound: &Value) -> Result<Option<String>, Status> {
+        let (Some(kind), name) = (bound["kind"].as_str(), bound["name"].as_str().unwrap_or_default()) else { return Ok(None) };
+        let plural = match kind {
+            "Pod" => "pods",
+            "Secret" => "secrets",
+            _ => {
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount \"{account}\" to object type {kind:?}"
+                )));
+            }
+        };
+        let stored = self.read().store.get(&StorageKey::new("", plural), namespace, name);
+        let found = stored.ok_or_else(|| Status::not_found("", plural, name))?.value();
+        let uid = object::uid(&found).to_owned();
+        if bound["uid"].as_str().is_some_and(|wanted| !wanted.is_empty() && wanted != uid) {
+            let why = format!(
+                "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+                bound["uid"].as_str().unwrap_or_default()
+            );
+            return Err(Status::conflict("", plural, name, &why));
+        }
+        let of = found["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+        if kind == "Pod" && of != account {
+            let message =
+                format!("cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name.");
+            return Err(Status::bad_request(message));
+        }
+        Ok(Some(uid))
     }
 }
 

@@ -56,7 +56,11 @@ pub struct Watcher {
 
 pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo) -> Result<Watcher, Status> {
     let query = &info.query;
-    let filter = Filter::from_query(resource, query)?;
+    let mut filter = Filter::from_query(resource, query)?;
+    if !info.name.is_empty() {
+        // The old paths name the one object to be watched.
+        filter.only(&info.name);
+    }
     let bookmarks = query.flag("allowWatchBookmarks");
     crate::options::check_list(query, true)?;
     let initial_events = query.get("sendInitialEvents").map(|value| value == "true" || value == "1");
@@ -93,7 +97,9 @@ pub(crate) fn open(core: Arc<Core>, resource: &Arc<Resource>, info: &RequestInfo
         wanted.unwrap_or(current)
     };
     drop(state);
-    let timeout = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let timeout = query.get("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
+    // 0 is no timeout, as in the real server.
+    let timeout = timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs);
     Ok(Watcher { core, storage, resource: resource.clone(), namespace, filter, cursor, head, ready, bookmarks, timeout })
 }
 
@@ -125,7 +131,12 @@ impl Watcher {
                 match (before, now) {
                     (false, true) => events.push(WatchEvent::Added(event.object.clone())),
                     (true, true) => events.push(WatchEvent::Modified(event.object.clone())),
-                    (true, false) => events.push(WatchEvent::Deleted(event.object.clone())),
+                    (true, false) if event.change == Change::Deleted => events.push(WatchEvent::Deleted(event.object.clone())),
+                    // It is there, but not for this watcher, who is shown what he last knew, with the new revision.
+                    (true, false) => {
+                        let last = event.before.as_ref().unwrap_or(&event.object);
+                        events.push(WatchEvent::Deleted(last.at(event.object.revision)));
+                    }
                     (false, false) => {}
                 }
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kube_cel::{KubeCelExt as _, cel};
 use kubeapi::{LabelSelector, Status, object};
 use serde_json::{Value, json};
 
@@ -82,7 +83,16 @@ impl Hook {
         self.definition["name"].as_str().unwrap_or_default()
     }
 
-    fn wants(&self, call: &Call<'_>, resource: &Resource, operation: Operation) -> bool {
+    /// The version of the resource in which the webhook wants to see it, if it does: the request's own, or (`matchPolicy:
+    /// Equivalent`) another one that its rules name.
+    fn wants<'a>(&self, call: &Call<'_>, resource: &Resource, versions: &'a [String], operation: Operation) -> Option<&'a str> {
+        let own = versions.iter().filter(|version| **version == resource.version);
+        let others = versions.iter().filter(|version| **version != resource.version);
+        let exact = self.definition["matchPolicy"] == "Exact";
+        own.chain(others.filter(|_| !exact)).find(|version| self.names(call, resource, version, operation)).map(String::as_str)
+    }
+
+    fn names(&self, call: &Call<'_>, resource: &Resource, version: &str, operation: Operation) -> bool {
         let has = |list: &Value, word: &str| list.as_array().into_iter().flatten().any(|item| item == "*" || item == word);
         let path = call.info.resource_path();
         self.definition["rules"].as_array().into_iter().flatten().any(|rule| {
@@ -105,7 +115,7 @@ impl Hook {
                 && resources
                 && has(&rule["operations"], operation.as_str())
                 && has(&rule["apiGroups"], &resource.group)
-                && has(&rule["apiVersions"], &resource.version)
+                && has(&rule["apiVersions"], version)
         })
     }
 
@@ -128,10 +138,13 @@ impl Hook {
     }
 }
 
+/// A webhook, with the apiVersion in which it wants to see the object.
+type Asked = (Hook, String);
+
 /// A write that waits for webhooks.
 pub(crate) struct Review {
-    mutating: Vec<Hook>,
-    validating: Vec<Hook>,
+    mutating: Vec<Asked>,
+    validating: Vec<Asked>,
     request: Value,
     object: Value,
     old_version: String,
@@ -165,16 +178,24 @@ impl Review {
         }
         let either = new.or(old)?;
         let namespace = object::namespace(either);
-        let pick = |hooks: &[Hook]| -> Vec<Hook> {
-            let fits =
-                |hook: &&Hook| hook.wants(call, resource, operation) && hook.selects(state, resource, namespace, &[new, old]);
-            hooks.iter().filter(fits).cloned().collect()
+        let versions = state.registry.versions_of(resource);
+        let pick = |hooks: &[Hook]| -> Vec<Asked> {
+            let selected = hooks.iter().filter(|hook| hook.selects(state, resource, namespace, &[new, old]));
+            let wanted = selected.filter_map(|hook| {
+                let version = hook.wants(call, resource, &versions, operation)?;
+                Some((hook.clone(), version.to_owned()))
+            });
+            wanted.collect()
         };
         let (mutating, validating) = (pick(&hooks.mutating), pick(&hooks.validating));
         if mutating.is_empty() && validating.is_empty() {
             return None;
         }
-        let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
+        let kind = if call.info.subresource == "eviction" {
+            json!({"group": "policy", "version": "v1", "kind": "Eviction"})
+        } else {
+            json!({"group": resource.group, "version": resource.version, "kind": resource.kind})
+        };
         let of = json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
         let mut request = json!({
             "kind": kind,
@@ -187,6 +208,7 @@ impl Review {
             "object": new,
             "oldObject": old,
             "dryRun": is_dry_run,
+            "options": options_of(call, operation, is_dry_run),
         });
         if !call.info.subresource.is_empty() {
             request["subResource"] = call.info.subresource.as_str().into();
@@ -211,8 +233,8 @@ impl Review {
     /// # Errors
     /// What the first one that says no says, or why one that must be asked cannot be.
     pub(crate) async fn run(mut self, core: &Core, call: &Call<'_>) -> Result<Admitted, Status> {
-        for hook in std::mem::take(&mut self.mutating) {
-            let Some(answer) = self.ask(core, call, &hook).await? else { continue };
+        for (hook, version) in std::mem::take(&mut self.mutating) {
+            let Some(answer) = self.ask(core, call, &hook, &version).await? else { continue };
             if let Some(text) = answer["patch"].as_str() {
                 let patch = STANDARD.decode(text).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
                 let patch = patch.ok_or_else(|| internal(&hook, "the patch is not a base64 JSON patch"))?;
@@ -220,28 +242,50 @@ impl Review {
                     .map_err(|status| internal(&hook, &format!("the patch cannot be applied: {}", status.message)))?;
             }
         }
-        for hook in std::mem::take(&mut self.validating) {
-            self.ask(core, call, &hook).await?;
+        for (hook, version) in std::mem::take(&mut self.validating) {
+            self.ask(core, call, &hook, &version).await?;
         }
         Ok(Admitted { object: self.object, old_version: self.old_version })
     }
 
     /// The response of one webhook; none where it failed and may be ignored.
-    async fn ask(&self, core: &Core, call: &Call<'_>, hook: &Hook) -> Result<Option<Value>, Status> {
+    async fn ask(&self, core: &Core, call: &Call<'_>, hook: &Hook, version: &str) -> Result<Option<Value>, Status> {
+        let mut request = self.request.clone();
+        let uid = core.uuid();
+        request["uid"] = uid.as_str().into();
+        if !self.object.is_null() {
+            request["object"] = self.object.clone();
+        }
+        if request["resource"]["version"] != version {
+            // Versions of a kind differ in their apiVersion alone (conversion None).
+            let group = request["resource"]["group"].as_str().unwrap_or_default().to_owned();
+            let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+            for object in ["object", "oldObject"] {
+                if request[object].is_object() {
+                    request[object]["apiVersion"] = api_version.as_str().into();
+                }
+            }
+            request["kind"]["version"] = version.into();
+            request["resource"]["version"] = version.into();
+        }
+        match conditions_hold(&hook.definition["matchConditions"], &request) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(_) if hook.definition["failurePolicy"] == "Ignore" => return Ok(None),
+            Err(why) => return Err(internal(hook, &why)),
+        }
         let effects = hook.definition["sideEffects"].as_str().unwrap_or_default();
         if self.is_dry_run && !matches!(effects, "None" | "NoneOnDryRun") {
             let name = hook.name();
             return Err(Status::bad_request(format!("admission webhook \"{name}\" does not support dry run")));
         }
-        let mut request = self.request.clone();
-        request["uid"] = core.uuid().into();
-        if !self.object.is_null() {
-            request["object"] = self.object.clone();
-        }
         let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request});
         let seconds = hook.definition["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30);
         let asked = tokio::time::timeout(Duration::from_secs(seconds), post(core, &hook.definition["clientConfig"], &review));
         let failed = match asked.await {
+            Ok(Ok(answer)) if answer["response"].is_object() && answer["response"]["uid"] != uid.as_str() => {
+                format!("expected response.uid={uid:?}, got {:?}", answer["response"]["uid"].as_str().unwrap_or_default())
+            }
             Ok(Ok(answer)) if answer["response"].is_object() => {
                 let response = answer["response"].clone();
                 let warnings = response["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -258,6 +302,53 @@ impl Review {
         }
         Err(internal(hook, &failed))
     }
+}
+
+/// The options of a request, as a webhook is shown them.
+fn options_of(call: &Call<'_>, operation: Operation, is_dry_run: bool) -> Value {
+    let kind = match (operation, call.info.verb) {
+        (Operation::Delete, _) => "DeleteOptions",
+        (_, kubeapi::Verb::Patch) => "PatchOptions",
+        (Operation::Create, _) => "CreateOptions",
+        (Operation::Update, _) => "UpdateOptions",
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    for key in ["fieldManager", "fieldValidation", "propagationPolicy"] {
+        if let Some(value) = call.info.query.get(key) {
+            options[key] = value.into();
+        }
+    }
+    if is_dry_run {
+        options["dryRun"] = json!(["All"]);
+    }
+    options
+}
+
+/// Whether all `matchConditions` of a webhook hold for a request.
+///
+/// # Errors
+/// Why a condition cannot be evaluated, unless another one does not hold.
+fn conditions_hold(conditions: &Value, request: &Value) -> Result<bool, String> {
+    let Some(conditions) = conditions.as_array().filter(|list| !list.is_empty()) else { return Ok(true) };
+    let mut context = cel::Context::default().with_all();
+    let values = [("request", request), ("object", &request["object"]), ("oldObject", &request["oldObject"])];
+    for (name, value) in values {
+        context.add_variable(name, value).map_err(|error| error.to_string())?;
+    }
+    let mut failed = None;
+    for condition in conditions {
+        let (name, expression) = (&condition["name"], condition["expression"].as_str().unwrap_or_default());
+        let result = cel::Program::compile(expression)
+            .map_err(|error| error.to_string())
+            .and_then(|program| program.execute(&context).map_err(|error| error.to_string()));
+        match result {
+            Ok(cel::Value::Bool(false)) => return Ok(false),
+            Ok(cel::Value::Bool(true)) => {}
+            Ok(_) => failed = Some(format!("match condition {name} is not a boolean")),
+            Err(error) => failed = Some(format!("match condition {name}: {error}")),
+        }
+    }
+    failed.map_or(Ok(true), Err)
 }
 
 fn internal(hook: &Hook, why: &str) -> Status {
@@ -280,6 +371,12 @@ fn denied(hook: &Hook, response: &Value) -> Status {
 }
 
 impl Admitted {
+    /// Name and uid of the object that the webhooks saw.
+    pub(crate) fn identity(&self) -> Option<(&str, &str)> {
+        let metadata = &self.object["metadata"];
+        Some((metadata["name"].as_str()?, metadata["uid"].as_str()?))
+    }
+
     /// Whether it was about this version of the object.
     pub(crate) fn is_about(&self, old_version: &str) -> bool {
         self.old_version == old_version

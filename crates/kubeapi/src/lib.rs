@@ -11,6 +11,6 @@ mod selector;
 mod status;
 
 pub use identity::{Identity, claims};
-pub use request::{Query, RequestInfo, Verb};
+pub use request::{Query, RequestInfo, Verb, percent_decode};
 pub use selector::{FieldSelector, LabelSelector, SelectorError};
 pub use status::Status;

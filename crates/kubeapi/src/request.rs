@@ -107,7 +107,7 @@ impl Query {
 }
 
 /// Decodes `%41`; malformed sequences stay as they are, invalid UTF-8 becomes U+FFFD.
-pub(crate) fn percent_decode(text: &str) -> String {
+pub fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
     }
@@ -179,8 +179,9 @@ impl RequestInfo {
             path: path.to_owned(),
             query,
         };
-        let segments: Vec<String> = path.split('/').filter(|segment| !segment.is_empty()).map(percent_decode).collect();
-        let mut parts = segments.iter().map(String::as_str);
+        // Decoded first, as Go's `URL.Path` is: an encoded slash is a slash.
+        let decoded = percent_decode(path);
+        let mut parts = decoded.split('/').filter(|segment| !segment.is_empty());
         match parts.next() {
             Some("api") => {}
             Some("apis") => match parts.next() {
@@ -239,6 +240,17 @@ impl RequestInfo {
         info
     }
 
+    /// The name that the field selector of a list or watch asks for, if it asks for exactly one.
+    pub fn selected_name(&self) -> Option<&str> {
+        if !self.name.is_empty() || !matches!(self.verb, Verb::List | Verb::Watch) {
+            return None;
+        }
+        let selector = self.query.get("fieldSelector")?;
+        let name = selector.split(',').find_map(|term| term.trim().strip_prefix("metadata.name="))?;
+        let name = name.strip_prefix('=').unwrap_or(name);
+        (!name.is_empty() && !name.contains('\\')).then_some(name)
+    }
+
     /// `GROUP/VERSION`, or the version alone for the core group.
     pub fn group_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
@@ -295,7 +307,7 @@ mod tests {
             ),
             ("GET", "/apis/apps/v1", "get path apps/v1  ns= name= rest="),
             ("GET", "/version", "get path   ns= name= rest="),
-            ("GET", "/api/v1/namespaces/a/pods/a%2Fb", "get resource v1 pods ns=a name=a/b rest="),
+            ("GET", "/api/v1/namespaces/a/pods/a%2Fb", "get resource v1 pods/b ns=a name=a rest="),
         ] {
             assert_eq!(line(method, target), expected, "{method} {target}");
         }

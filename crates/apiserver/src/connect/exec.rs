@@ -111,6 +111,8 @@ async fn open(upgrade: OnUpgrade, carrier: Carrier, protocol: &str, wanted: Want
 }
 
 async fn run(started: Result<Execution, ExecError>, mut streams: Streams) {
+    // There is no terminal to be resized: sizes are thrown away, so that they do not hold up what comes after them.
+    drop(streams.resize.take());
     let status = match started {
         Ok(execution) => {
             let gone = streams.error.as_mut().map(|pipe| &mut pipe.input);

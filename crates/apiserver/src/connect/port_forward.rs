@@ -23,6 +23,9 @@ const CHANNELS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// How many ports one WebSocket may ask for: two channels each, numbered by a byte.
 const MAX_PORTS: usize = 100;
 
+/// How many streams may wait for the other one of their pair; a client that never sends it is cut off.
+const MAX_WAITING: usize = 256;
+
 #[derive(Clone)]
 struct Target {
     pods: Arc<dyn PodBackend>,
@@ -84,6 +87,9 @@ async fn over_spdy(upgrade: OnUpgrade, carrier: Carrier, target: Target) {
     while let Some((headers, pipe)) = session.accept().await {
         let request = headers.get("requestid").cloned().unwrap_or_default();
         let Some((first, other)) = waiting.remove(&request) else {
+            if waiting.len() >= MAX_WAITING {
+                return;
+            }
             waiting.insert(request, (headers, pipe));
             continue;
         };

@@ -1,6 +1,7 @@
-//! The controllers without which an API server is not one: namespaces, ServiceAccounts, garbage collection, and
-//! whether aggregated APIs are available.
+//! The controllers without which an API server is not one: namespaces, ServiceAccounts, garbage collection, aggregated
+//! ClusterRoles, and whether aggregated APIs are available.
 
+mod aggregation;
 mod garbage;
 mod namespace;
 mod service_account;
@@ -20,6 +21,7 @@ pub(crate) fn run(client: Client, authority_pem: String, stop: CancellationToken
     start(Box::pin(namespace::run(client.clone())));
     start(Box::pin(service_account::run(client.clone(), authority_pem)));
     start(Box::pin(garbage::run(client.clone())));
+    start(Box::pin(aggregation::run(client.as_manager("clusterrole-aggregation-controller"))));
     start(Box::pin(crate::aggregate::run(client.as_manager("kube-aggregator"))));
 }
 

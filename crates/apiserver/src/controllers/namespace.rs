@@ -51,7 +51,7 @@ fn empty(client: &Client, namespace: &str) -> bool {
         for stored in objects {
             left += 1;
             if !object::is_deleting(&stored.value()) {
-                let _ = client.delete_any(&resource, namespace, &stored.name);
+                let _ = client.delete_any(&resource, namespace, &stored.name, &stored.uid);
             }
         }
     }

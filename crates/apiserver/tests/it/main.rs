@@ -1,10 +1,12 @@
 //! The API server as its users have it: requests in memory where that is enough, sockets and TLS where they matter.
 
+mod access;
 mod apply;
 mod custom;
 mod identity;
 mod persistence;
 mod protocol;
+mod semantics;
 mod watch;
 mod webhook;
 
