@@ -1,5 +1,6 @@
 //! Speed and memory of the API server alone, measured from outside with `wrk` over TLS.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -69,6 +70,28 @@ impl Server {
     }
 }
 
+/// What the load client measured, by name.
+type Load = BTreeMap<String, f64>;
+
+fn parse(text: &str) -> Result<Load> {
+    let figure = |line: &str| {
+        let (name, value) = line.split_once(' ').with_context(|| format!("the load client said {line:?}"))?;
+        Ok((name.to_owned(), value.parse()?))
+    };
+    text.lines().map(figure).collect()
+}
+
+/// Runs the load client of the API server's crate, built by cargo if it must be.
+fn load(root: &Path, server: &Server) -> Result<Load> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["bench", "-q", "-p", "apiserver", "--bench", "load", "--", &server.url, &server.token])
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "the load client failed");
+    parse(&String::from_utf8_lossy(&output.stdout))
+}
+
 const COLLECTION: &str = "/api/v1/namespaces/default/configmaps";
 
 /// Rows of the page: what, measured, wanted; `None` where a tool is missing, which is said in one line.
@@ -86,6 +109,15 @@ pub(crate) fn run(root: &Path, times: u16) -> Result<Option<Vec<(String, String,
          \x20 return wrk.format('POST', nil, nil, '{\"metadata\":{\"name\":\"' .. name .. '\"},\"data\":{\"a\":\"b\"}}')\nend\n",
     )?;
     let mut rounds = Vec::new();
+    let mut loads = Vec::new();
+    for _ in 0..times {
+        let load = load(root, &start(&program)?)?;
+        println!(
+            "events within {:.1} ms (99 of 100), a list of {:.0} MB in {:.1} ms, GET {:.0} and then {:.0} µs",
+            load["watch_p99_ms"], load["list_mb"], load["list_ms"], load["get_few_us"], load["get_many_us"]
+        );
+        loads.push(load);
+    }
     for round in 0..=times {
         let server = start(&program)?;
         let fresh = server.memory()?;
@@ -102,6 +134,7 @@ pub(crate) fn run(root: &Path, times: u16) -> Result<Option<Vec<(String, String,
         }
     }
     let of = |index: usize| super::bench::median(rounds.iter().map(|round| round[index]).collect());
+    let load_of = |name: &str| super::bench::median(loads.iter().map(|load| load[name]).collect());
     let row = |what: &str, value: String, wanted: &str| (what.to_owned(), value, wanted.to_owned());
     Ok(Some(vec![
         row("ready, from the start of the process", format!("{:.0} ms", of(0)), "at most 30 ms"),
@@ -109,5 +142,20 @@ pub(crate) fn run(root: &Path, times: u16) -> Result<Option<Vec<(String, String,
         row("GET of one object, 16 connections, TLS", format!("{:.0}/s", of(2)), "at least 35,000/s"),
         row("POST of ConfigMaps, 16 connections, TLS", format!("{:.0}/s", of(3)), "at least 19,000/s"),
         row("memory of a small object", format!("{:.2} KB", of(4)), "at most 2 KB"),
+        row(
+            "event until 1,000 watchers have it, each with a connection: 99 of 100 (median)",
+            format!("{:.1} ms ({:.1} ms)", load_of("watch_p99_ms"), load_of("watch_p50_ms")),
+            "at most 50 ms",
+        ),
+        row(
+            "list of 10,000 pods, to the last byte",
+            format!("{:.1} ms ({:.0} MB)", load_of("list_ms"), load_of("list_mb")),
+            "at most 60 ms",
+        ),
+        row(
+            "GET, median, with 10 objects of the kind, and with 100,000",
+            format!("{:.0} µs, {:.0} µs", load_of("get_few_us"), load_of("get_many_us")),
+            "no change",
+        ),
     ]))
 }

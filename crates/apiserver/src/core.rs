@@ -3,6 +3,7 @@
 //! Promises: every write is atomic and has its own revision; nothing here waits, reads a clock or opens a file. Randomness
 //! (uids, generated names) comes from a seeded generator, so a server built with a seed is deterministic.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -407,7 +408,17 @@ fn reviewed(spec: &Value) -> Identity {
 
 /// A time as the API writes it: whole seconds, UTC.
 pub(crate) fn timestamp(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    thread_local! {
+        /// The second that was written last: writes come many in a second.
+        static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != time.as_second() {
+            *second = time.as_second();
+            *text = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        }
+        text.clone()
+    })
 }
 
 /// Bytes of an object as one version of its resource shows it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kubeapi::object;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::journal::Journal;
@@ -323,9 +323,8 @@ impl Draft {
         start.extend_from_slice(b",\"kind\":");
         let _ = serde_json::to_writer(&mut start, value["kind"].as_str().unwrap_or_default());
         let head = start.len() + 1;
-        // A uid is random: nothing in the object can look like this place by chance.
-        let mark = format!("\"resourceVersion\":\"{uid}\"");
-        value["metadata"]["resourceVersion"] = (*uid).into();
+        value["metadata"]["resourceVersion"] = Value::Null;
+        let mut split = None;
         for (key, value) in value.as_object().into_iter().flatten() {
             if key == "apiVersion" || key == "kind" {
                 continue;
@@ -333,13 +332,16 @@ impl Draft {
             start.push(b',');
             let _ = serde_json::to_writer(&mut start, key);
             start.push(b':');
-            let _ = serde_json::to_writer(&mut start, value);
+            match value.as_object().filter(|_| key == "metadata") {
+                Some(metadata) => split = Some(write_metadata(&mut start, metadata)),
+                None => {
+                    let _ = serde_json::to_writer(&mut start, value);
+                }
+            }
         }
         start.push(b'}');
-        let end = match start.windows(mark.len()).position(|part| part == mark.as_bytes()) {
-            Some(at) => start.split_off(at + mark.len() - 1 - uid.len()).split_off(uid.len()),
-            None => Vec::new(),
-        };
+        // An object has metadata: its resourceVersion was just put into it.
+        let end = split.map(|at| start.split_off(at)).unwrap_or_default();
         Self { namespace, name, is_deleting, labels, owners, uid, api_version, start, end, head }
     }
 
@@ -354,6 +356,25 @@ impl Draft {
     }
 }
 
+/// Writes an object's metadata with an empty resourceVersion; where its digits belong.
+fn write_metadata(out: &mut Vec<u8>, metadata: &Map<String, Value>) -> usize {
+    let mut place = out.len();
+    for (index, (key, value)) in metadata.iter().enumerate() {
+        out.push(if index == 0 { b'{' } else { b',' });
+        let _ = serde_json::to_writer(&mut *out, key);
+        out.push(b':');
+        if key == "resourceVersion" {
+            out.push(b'"');
+            place = out.len();
+            out.push(b'"');
+        } else {
+            let _ = serde_json::to_writer(&mut *out, value);
+        }
+    }
+    out.push(b'}');
+    place
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,6 +382,18 @@ mod tests {
 
     fn pod(namespace: &str, name: &str) -> Value {
         json!({"metadata": {"namespace": namespace, "name": name}})
+    }
+
+    #[test]
+    fn the_revision_goes_where_it_belongs() {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"resourceVersion": "\"resourceVersion\":\"\""},
+            "metadata": {"annotations": {"resourceVersion": ""}, "name": "a", "resourceVersion": "old", "uid": "u"}});
+        let stored = Draft::of(object.clone()).at(17);
+        let mut expected = object;
+        expected["metadata"]["resourceVersion"] = "17".into();
+        assert_eq!(stored.value(), expected);
+        assert!(stored.json.starts_with(b"{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"data\""));
+        assert!(stored.json_without_type().starts_with(b"\"data\""));
     }
 
     #[test]
