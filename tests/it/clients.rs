@@ -20,6 +20,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("kube-rs reads, writes and watches", kube_rs),
         trial("kube-rs streams initial lists", streaming_lists),
         trial("kube-rs execs and forwards ports", streams),
+        trial("a kube-rs controller settles", controller),
+        trial("Prometheus discovers in every role", discovery),
         trial("RBAC holds for a ServiceAccount's token", service_account),
     ]
 }
@@ -174,6 +176,133 @@ fn streams() -> Result<()> {
         let refused =
             client.request_text(http::Request::post("/api/v1/namespaces/default/pods/p/portforward").body(vec![])?).await;
         ensure!(refused.is_err_and(|error| error.to_string().contains("Upgrade request required")));
+        Ok(())
+    })
+}
+
+/// A controller of kube-rs: it copies a value of each ConfigMap into an annotation, and comes to rest.
+fn controller() -> Result<()> {
+    use kube::runtime::controller::{Action, Controller};
+    block_on(async {
+        let server = server().await?;
+        let client = client(&server, server.admin_token()).await?;
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+        for number in 0..20 {
+            maps.create(&PostParams::default(), &map(&format!("m-{number}"), &number.to_string())?).await?;
+        }
+        let writer = maps.clone();
+        let reconcile = move |object: Arc<ConfigMap>, _: Arc<()>| {
+            let writer = writer.clone();
+            async move {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let value = object.data.as_ref().and_then(|data| data.get("x")).cloned();
+                let apply =
+                    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "annotations": {"seen": value}}});
+                writer.patch(&name, &PatchParams::apply("copier").force(), &Patch::Apply(apply)).await?;
+                Ok::<Action, kube::Error>(Action::await_change())
+            }
+        };
+        let running = Controller::new(maps.clone(), watcher::Config::default().streaming_lists()).run(
+            reconcile,
+            |_, _, _| Action::await_change(),
+            Arc::new(()),
+        );
+        let running = tokio::spawn(running.for_each(|_| std::future::ready(())));
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        let seen = |object: &ConfigMap| {
+            let annotations = object.metadata.annotations.as_ref();
+            annotations.and_then(|annotations| annotations.get("seen")) == object.data.as_ref().and_then(|data| data.get("x"))
+        };
+        while !maps.list(&ListParams::default().labels("k")).await?.items.iter().all(seen) {
+            ensure!(tokio::time::Instant::now() < deadline, "the controller does not get on");
+            tokio::task::yield_now().await;
+        }
+        // An apply that changes nothing is no write, so what the controller did does not wake it for ever. Rest is nothing but
+        // the absence of writes over a while.
+        let version = || async { Ok::<_, kube::Error>(maps.list(&ListParams::default()).await?.metadata.resource_version) };
+        let mut last = version().await?;
+        for _ in 0..200 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let now = version().await?;
+            if now == last {
+                running.abort();
+                return Ok(());
+            }
+            last = now;
+        }
+        anyhow::bail!("the controller never comes to rest")
+    })
+}
+
+/// The real discovery of Prometheus, as `promtool check service-discovery` runs it, in each of its roles.
+fn discovery() -> Result<()> {
+    let prometheus = crate::bench::prometheus()?;
+    block_on(async {
+        let server = server().await?;
+        let client = client(&server, server.admin_token()).await?;
+        let create = async |path: &str, object: Value| {
+            let request = http::Request::post(path).body(serde_json::to_vec(&object)?)?;
+            client.request::<Value>(request).await.with_context(|| path.to_owned())
+        };
+        let namespaced = |group: &str, plural: &str| format!("{group}/namespaces/default/{plural}");
+        create("/api/v1/nodes", json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n"}})).await?;
+        let address = json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}});
+        let status = |path: &str, patch: &Value| {
+            let request = http::Request::patch(format!("{path}/status")).header("content-type", "application/merge-patch+json");
+            Ok::<_, anyhow::Error>(client.request::<Value>(request.body(serde_json::to_vec(patch)?)?))
+        };
+        status("/api/v1/nodes/n", &address)?.await?;
+        let port = json!([{"name": "http", "port": 80}]);
+        let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "s"}, "spec": {"ports": port}});
+        create(&namespaced("/api/v1", "services"), service).await?;
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers":
+            [{"name": "c", "image": "i", "ports": [{"name": "http", "containerPort": 80}]}]}});
+        create(&namespaced("/api/v1", "pods"), pod).await?;
+        let ip = json!({"status": {"phase": "Running", "podIP": "10.0.0.2"}});
+        status(&format!("{}/p", namespaced("/api/v1", "pods")), &ip)?.await?;
+        let target = json!({"kind": "Pod", "namespace": "default", "name": "p"});
+        let endpoints = json!({"kind": "Endpoints", "apiVersion": "v1", "metadata": {"name": "s"}, "subsets":
+            [{"addresses": [{"ip": "10.0.0.2", "targetRef": target}], "ports": port}]});
+        create(&namespaced("/api/v1", "endpoints"), endpoints).await?;
+        let slice = json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4", "ports": port,
+            "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+            "endpoints": [{"addresses": ["10.0.0.2"], "conditions": {"ready": true}, "targetRef": target}]});
+        create(&namespaced("/apis/discovery.k8s.io/v1", "endpointslices"), slice).await?;
+        let ingress = json!({"kind": "Ingress", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": "i"}, "spec":
+            {"rules": [{"host": "web.example", "http": {"paths": [{"path": "/", "pathType": "Prefix",
+                "backend": {"service": {"name": "s", "port": {"number": 80}}}}]}}]}});
+        create(&namespaced("/apis/networking.k8s.io/v1", "ingresses"), ingress).await?;
+
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, server.kubeconfig("test"))?;
+        let file = folder.path().join("prometheus.yml");
+        let roles = ["node", "service", "pod", "endpoints", "endpointslice", "ingress"];
+        let jobs: Vec<Value> = roles
+            .iter()
+            .map(|role| json!({"job_name": role, "kubernetes_sd_configs": [{"role": role, "kubeconfig_file": kubeconfig}]}))
+            .collect();
+        std::fs::write(&file, json!({"scrape_configs": jobs}).to_string())?;
+        let found = futures_util::future::join_all(roles.iter().map(|role| {
+            let mut promtool = tokio::process::Command::new(&prometheus.promtool);
+            promtool.args(["check", "service-discovery", "--timeout", "4s"]).arg(&file).arg(role);
+            async move { anyhow::Ok((*role, promtool.output().await?)) }
+        }));
+        for found in found.await {
+            let (role, output) = found?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let targets: Value = serde_json::from_str(&said).with_context(|| format!("{role}: {said} {:?}", output.stderr))?;
+            let addresses: Vec<&str> =
+                targets.as_array().into_iter().flatten().filter_map(|target| target["discoveredLabels"]["__address__"].as_str()).collect();
+            let expected = match role {
+                "node" => "10.0.0.1:10250",
+                "service" => "s.default.svc:80",
+                "ingress" => "web.example",
+                _ => "10.0.0.2:80",
+            };
+            ensure!(addresses.contains(&expected), "{role}: {targets:#}");
+        }
         Ok(())
     })
 }

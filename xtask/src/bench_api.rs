@@ -123,7 +123,7 @@ pub(crate) fn run(root: &Path, times: u16) -> Result<Option<Vec<(String, String,
         let fresh = server.memory()?;
         let (posts, created) = server.wrk(4, COLLECTION, Some(&script))?;
         let per_object = (server.memory()? - fresh) / created;
-        let (gets, _) = server.wrk(4, &format!("{COLLECTION}/c-0-1"), None)?;
+        let (gets, _) = server.wrk(4, &format!("{COLLECTION}/c-0-100"), None)?;
         println!(
             "ready {:.0} ms, {:.1} MB fresh, {gets:.0} GET/s, {posts:.0} POST/s, {per_object:.2} KB an object",
             server.ready * 1e3,

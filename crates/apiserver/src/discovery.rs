@@ -28,7 +28,7 @@ pub(crate) fn answer(registry: &Registry, call: &Call<'_>) -> Result<Reply, Stat
         ["apis", group, version] if registry.versions(group).iter().any(|served| served == version) => {
             Ok(Reply::Value(200, resources(registry, group, version)))
         }
-        ["version"] => Ok(Reply::Value(200, version())),
+        ["version"] => Ok(Reply::Json(version().into())),
         ["healthz" | "livez" | "readyz", ..] => Ok(Reply::Text(200, "ok".to_owned())),
         ["openapi", ..] => {
             let mut documents = registry.documents.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,22 +52,26 @@ pub(crate) fn answer(registry: &Registry, call: &Call<'_>) -> Result<Reply, Stat
     }
 }
 
-fn version() -> Value {
-    json!({
-        "major": "1",
-        "minor": "36",
-        "emulationMajor": "1",
-        "emulationMinor": "36",
-        "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "35",
-        "gitVersion": VERSION,
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "",
-        "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, arch()),
-    })
+/// `/version`, its fields in the order in which Go writes them.
+fn version() -> String {
+    let platform = format!("{}/{}", std::env::consts::OS, arch());
+    let fields = [
+        ("major", "1"),
+        ("minor", "36"),
+        ("emulationMajor", "1"),
+        ("emulationMinor", "36"),
+        ("minCompatibilityMajor", "1"),
+        ("minCompatibilityMinor", "35"),
+        ("gitVersion", VERSION),
+        ("gitCommit", ""),
+        ("gitTreeState", "clean"),
+        ("buildDate", "1970-01-01T00:00:00Z"),
+        ("goVersion", ""),
+        ("compiler", "rustc"),
+        ("platform", &platform),
+    ];
+    let lines: Vec<String> = fields.iter().map(|(name, value)| format!("  {:?}: {:?}", name, value)).collect();
+    format!("{{\n{}\n}}", lines.join(",\n"))
 }
 
 /// The machine in Go's words, which is what nodes and versions carry.

@@ -166,10 +166,10 @@ impl Shell {
             return remote.forward(&self.core, &who, arrived).await;
         }
         let mut wants = wants(text(header::ACCEPT), info.query.get("includeObject").unwrap_or("Metadata"))?;
-        // People with a browser or curl get indented JSON, as does whoever asks (`isPrettyPrint`); /version is always so.
+        // People with a browser or curl get indented JSON, as does whoever asks (`isPrettyPrint`).
         wants.pretty = match info.query.get("pretty") {
             Some(value) => value != "false" && value != "0",
-            None => ["curl", "Wget", "Mozilla/5.0"].iter().any(|name| user_agent.starts_with(name)) || info.path == "/version",
+            None => ["curl", "Wget", "Mozilla/5.0"].iter().any(|name| user_agent.starts_with(name)),
         };
         if let (Form::Aggregated { version }, "/api" | "/apis") = (&wants.form, info.path.trim_end_matches('/')) {
             let core_group = info.path.trim_end_matches('/') == "/api";

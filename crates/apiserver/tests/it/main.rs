@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod custom;
 mod identity;
+mod limits;
 mod persistence;
 mod protocol;
 mod semantics;

@@ -10,6 +10,7 @@ const REVISION: &str = "controller-revision-hash";
 
 pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
     for set in view.daemon_sets.objects().filter(|set| !object::is_deleting(set)) {
+        super::adopt(PODS, set, view.pods.in_namespace(object::namespace(set)), actions);
         let template = &set["spec"]["template"];
         let revision = hash(template);
         let selector = LabelSelector::from_map(&template["spec"]["nodeSelector"]);

@@ -18,6 +18,7 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
             .in_namespace(object::namespace(deployment))
             .filter(|set| object::is_controlled_by(set, deployment))
             .collect();
+        super::adopt(REPLICA_SETS, deployment, view.replica_sets.in_namespace(object::namespace(deployment)), actions);
         one(deployment, &sets, actions);
     }
 }
@@ -46,9 +47,9 @@ fn one(deployment: &Arc<Value>, sets: &[&Arc<Value>], actions: &mut Vec<Action>)
             });
         }
         Some(set) => {
-            scale(set, wanted, actions);
+            scale(deployment, set, wanted, actions);
             if ready(set) >= wanted {
-                sets.iter().filter(|other| !Arc::ptr_eq(other, set)).for_each(|other| scale(other, 0, actions));
+                sets.iter().filter(|other| !Arc::ptr_eq(other, set)).for_each(|other| scale(deployment, other, 0, actions));
             }
         }
     }
@@ -112,14 +113,23 @@ fn condition(owner: &Value, kind: &str, holds: bool, reason: &str, message: &str
     json!({"type": kind, "status": status, "reason": reason, "message": message, "lastUpdateTime": now, "lastTransitionTime": since})
 }
 
-fn scale(set: &Value, wanted: i64, actions: &mut Vec<Action>) {
-    if number(&set["spec"]["replicas"], 1) != wanted {
+fn scale(deployment: &Arc<Value>, set: &Value, wanted: i64, actions: &mut Vec<Action>) {
+    let present = number(&set["spec"]["replicas"], 1);
+    if present != wanted {
         actions.push(Action::Merge {
             gr: REPLICA_SETS,
             namespace: object::namespace(set).to_owned(),
             name: object::name(set).to_owned(),
             subresource: "",
             patch: json!({"spec": {"replicas": wanted}}),
+        });
+        let direction = if wanted > present { "up" } else { "down" };
+        actions.push(Action::Event {
+            about: deployment.clone(),
+            component: "deployment-controller",
+            kind: "Normal",
+            reason: "ScalingReplicaSet",
+            message: format!("Scaled {direction} replica set {} from {present} to {wanted}", object::name(set)),
         });
     }
 }

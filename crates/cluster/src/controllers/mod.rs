@@ -14,8 +14,8 @@ mod template;
 use std::sync::Arc;
 
 use apiserver::{Client, Gr};
-use kubeapi::object;
-use serde_json::Value;
+use kubeapi::{LabelSelector, object};
+use serde_json::{Value, json};
 
 use crate::events;
 use crate::informer::Informer;
@@ -169,16 +169,69 @@ pub(crate) async fn run(client: Client) {
     }
 }
 
+/// Gives an owner the objects that its selector picks and that nobody controls: those of one that was deleted and left them.
+pub(crate) fn adopt<'a>(gr: Gr, owner: &Value, found: impl Iterator<Item = &'a Arc<Value>>, actions: &mut Vec<Action>) {
+    let Ok(selector) = LabelSelector::from_object(&owner["spec"]["selector"]) else { return };
+    if selector.is_empty() {
+        return;
+    }
+    for orphan in found.filter(|found| !object::is_deleting(found) && object::controller(found).is_none()) {
+        if !selector.matches(&orphan["metadata"]["labels"]) {
+            continue;
+        }
+        let mut references = orphan["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        references.push(object::owner_reference(owner));
+        actions.push(Action::Merge {
+            gr,
+            namespace: object::namespace(orphan).to_owned(),
+            name: object::name(orphan).to_owned(),
+            subresource: "",
+            // The uid guards against another object of that name.
+            patch: json!({"metadata": {"uid": object::uid(orphan), "ownerReferences": references}}),
+        });
+    }
+}
+
+/// Tells, on a pod's owner, that the pod was made or deleted, as the owner's controller does.
+fn tell_owner(client: &Client, pod: &Value, reason: &'static str) {
+    let Some(reference) = object::controller(pod) else { return };
+    let kind = reference["kind"].as_str().unwrap_or_default();
+    let (pod_name, name) = (object::name(pod), reference["name"].as_str().unwrap_or_default());
+    let created = reason == "SuccessfulCreate";
+    let message = match kind {
+        "StatefulSet" => {
+            format!("{} Pod {pod_name} in StatefulSet {name} successful", if created { "create" } else { "delete" })
+        }
+        _ => format!("{} pod: {pod_name}", if created { "Created" } else { "Deleted" }),
+    };
+    let owner = json!({
+        "apiVersion": reference["apiVersion"], "kind": kind,
+        "metadata": {"name": name, "namespace": object::namespace(pod), "uid": reference["uid"]},
+    });
+    events::record(client, &owner, &format!("{}-controller", kind.to_lowercase()), "Normal", reason, &message);
+}
+
 /// Does it; whether it was done.
 fn perform(client: &Client, action: Action) -> bool {
     let result = match &action {
-        Action::Create(gr, object) => client.create(*gr, object).map(|_| ()),
+        Action::Create(gr, object) => client.create(*gr, object).map(|made| {
+            if *gr == PODS {
+                tell_owner(client, &made, "SuccessfulCreate");
+            }
+        }),
         Action::Update(gr, object) => client.update(*gr, object).map(|_| ()),
         Action::UpdateStatus(gr, object) => client.update_status(*gr, object).map(|_| ()),
         Action::Merge { gr, namespace, name, subresource, patch } => {
             client.merge(*gr, namespace, name, subresource, patch).map(|_| ())
         }
-        Action::Delete(gr, namespace, name) => client.delete(*gr, namespace, name, None),
+        Action::Delete(gr, namespace, name) => {
+            let pod = if *gr == PODS { client.find(*gr, namespace, name).ok().flatten() } else { None };
+            client.delete(*gr, namespace, name, None).map(|()| {
+                if let Some(pod) = pod {
+                    tell_owner(client, &pod, "SuccessfulDelete");
+                }
+            })
+        }
         Action::Bind { namespace, name, node } => client.bind(namespace, name, node),
         Action::Event { about, component, kind, reason, message } => {
             events::record(client, about, component, kind, reason, message);

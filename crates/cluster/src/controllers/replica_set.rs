@@ -8,6 +8,7 @@ use super::{Action, PODS, REPLICA_SETS, View, is_active, is_ready, number};
 
 pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
     for set in view.replica_sets.objects().filter(|set| !object::is_deleting(set)) {
+        super::adopt(PODS, set, view.pods.in_namespace(object::namespace(set)), actions);
         let mut pods: Vec<&Value> = view.pods_of(set).map(|pod| &**pod).filter(|pod| is_active(pod)).collect();
         let wanted = usize::try_from(number(&set["spec"]["replicas"], 1)).unwrap_or(0);
         for _ in pods.len()..wanted {

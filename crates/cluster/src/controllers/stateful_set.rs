@@ -10,6 +10,7 @@ const REVISION: &str = "controller-revision-hash";
 
 pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
     for set in view.stateful_sets.objects().filter(|set| !object::is_deleting(set)) {
+        super::adopt(PODS, set, view.pods.in_namespace(object::namespace(set)), actions);
         let name = object::name(set);
         let revision = format!("{name}-{}", hash(&set["spec"]["template"]));
         let wanted = number(&set["spec"]["replicas"], 1);

@@ -6,19 +6,15 @@ use serde_json::{Value, json};
 /// The alphabet of generated names (apimachinery `pkg/util/rand`).
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A short hash of a template, for `pod-template-hash` and revision names. It differs from the real controllers' (which hash
-/// Go structs), as that differs between releases.
+/// A short hash of a template, for `pod-template-hash` and revision names: 32 bits, their digits in the alphabet of generated
+/// names, as `ComputeHash` and `SafeEncodeString` do. The number differs from the real controllers' (which hash Go structs), as
+/// that differs between releases.
 pub(crate) fn hash(template: &Value) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut hash: u32 = 0x811c_9dc5;
     for byte in template.to_string().bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     }
-    let mut out = String::new();
-    for _ in 0..10 {
-        out.push(ALPHABET[(hash % ALPHABET.len() as u64) as usize] as char);
-        hash /= ALPHABET.len() as u64;
-    }
-    out
+    hash.to_string().bytes().map(|digit| ALPHABET[usize::from(digit) % ALPHABET.len()] as char).collect()
 }
 
 /// A pod of an owner: the template's metadata and spec, labels added, with a name or the prefix of one.
