@@ -293,8 +293,12 @@ fn discovery() -> Result<()> {
             let (role, output) = found?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let targets: Value = serde_json::from_str(&said).with_context(|| format!("{role}: {said} {:?}", output.stderr))?;
-            let addresses: Vec<&str> =
-                targets.as_array().into_iter().flatten().filter_map(|target| target["discoveredLabels"]["__address__"].as_str()).collect();
+            let addresses: Vec<&str> = targets
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|target| target["discoveredLabels"]["__address__"].as_str())
+                .collect();
             let expected = match role {
                 "node" => "10.0.0.1:10250",
                 "service" => "s.default.svc:80",

@@ -22,6 +22,9 @@ pub struct Client {
     /// `NAMESPACE/NAME`, if the user is a ServiceAccount.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+    /// Groups, as far as a certificate or the name of a ServiceAccount tells them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// The pod, by the token's binding or by its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
@@ -45,8 +48,16 @@ impl Client {
             .strip_prefix("system:serviceaccount:")
             .and_then(|rest| rest.split_once(':'))
             .map(|(namespace, name)| format!("{namespace}/{name}"));
+        let groups = match &account {
+            Some(account) => {
+                let namespace = account.split('/').next().unwrap_or_default();
+                vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+            }
+            None => Vec::new(),
+        };
         Self {
             service_account: account,
+            groups,
             pod: claims["kubernetes.io"]["pod"]["name"].as_str().map(str::to_owned),
             user,
             ..Self::default()
@@ -73,6 +84,16 @@ pub enum Outcome {
         /// The status code.
         status: u16,
     },
+    /// It was handed on and answered, and the client got the head of the answer but not its body as it was.
+    Damaged {
+        /// The status code.
+        status: u16,
+    },
+    /// It was handed on and answered, and the client was told nothing of it.
+    Lost {
+        /// The status code that the API server answered.
+        status: u16,
+    },
     /// The client got no answer.
     Failed,
     /// The client gave up first.
@@ -83,8 +104,9 @@ impl Outcome {
     /// The `code` that client-go counts for it.
     pub fn code(&self) -> String {
         match self {
-            Self::Passed { status } | Self::Answered { status } => status.to_string(),
-            Self::Failed | Self::Cancelled => "<error>".to_owned(),
+            // client-go counts when the head is there; what becomes of the body it does not count.
+            Self::Passed { status } | Self::Answered { status } | Self::Damaged { status } => status.to_string(),
+            Self::Lost { .. } | Self::Failed | Self::Cancelled => "<error>".to_owned(),
         }
     }
 }

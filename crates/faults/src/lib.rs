@@ -11,8 +11,14 @@ mod engine;
 mod ledger;
 mod proxy;
 mod rule;
+mod tamper;
+mod tls;
 
 pub use engine::{ArmedRule, Decision, Engine};
 pub use ledger::{Client, Entry, Ledger, LedgerKey, Outcome, Snapshot};
-pub use proxy::{PodDirectory, PodIdentity, Proxy, Upstream};
-pub use rule::{Budget, ClientMatch, Effect, HangEffect, Matcher, OneOrMany, Rule, RuleError, StatusEffect, Unit};
+pub use proxy::{Dialling, PodDirectory, PodIdentity, Proxy, Upstream};
+pub use rule::{
+    BandwidthEffect, BodyEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, OneOrMany, Phase,
+    Rule, RuleError, StatusEffect, TlsEffect, Unit, WatchEffect,
+};
+pub use tls::WrongIdentities;

@@ -15,17 +15,22 @@ use hyper::body::Incoming;
 use metrics::Registry;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use wire::{Connection, Dial};
+use wire::{Connection, Dial, Protocol};
 
-use crate::component::Network;
+use crate::component::{Dialling, Network};
 use crate::go::GoError;
 use crate::labels::{latency_verb, resource_and_verb, url_template};
 use crate::release::ClientSpec;
 
 /// client-go's `maxRetries`.
 const RETRIES: u32 = 10;
+/// How long client-go waits for a connection (`net.Dialer` in `rest/transport.go`).
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read.
 const MAX_BODY: usize = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod measured;
 
 /// What a client needs to know.
 pub(crate) struct ClientConfig {
@@ -78,27 +83,35 @@ impl Client {
         self.address().to_string()
     }
 
-    /// The connection that is open, or a new one. Requests that find none dial each for itself, as in Go.
-    async fn connection(&self) -> Result<Arc<Connection>, GoError> {
-        if let Some(open) = self.connection.lock().await.as_ref()
-            && !open.is_closed().await
-        {
-            return Ok(open.clone());
+    /// The shared connection, if it is still good.
+    async fn open_connection(&self) -> Option<Arc<Connection>> {
+        let open = self.connection.lock().await.clone()?;
+        if open.is_closed().await { None } else { Some(open) }
+    }
+
+    /// The connection that is open, or a new one, and whether it has been used before. Requests that find none dial each for
+    /// itself, as in Go.
+    async fn connection(&self) -> Result<(Arc<Connection>, bool), GoError> {
+        if let Some(open) = self.open_connection().await {
+            return Ok((open, true));
         }
-        if let (Some(network), Some(source)) = (&self.config.network, self.config.dial.source)
-            && !network.admits(source)
-        {
-            return Err(GoError::Refused(self.address()));
+        if let (Some(network), Some(source)) = (&self.config.network, self.config.dial.source) {
+            match network.dialling(source) {
+                Dialling::Admitted => {}
+                Dialling::Refused => return Err(GoError::Refused(self.address())),
+                Dialling::Unanswered => {
+                    tokio::time::sleep(DIAL_TIMEOUT).await;
+                    return Err(GoError::DialTimeout(self.address()));
+                }
+            }
         }
         let opened = Arc::new(Connection::open(&self.config.dial).await.map_err(|error| GoError::from_connect(&error))?);
-        let mut shared = self.connection.lock().await;
-        if let Some(open) = shared.as_ref()
-            && !open.is_closed().await
-        {
-            return Ok(open.clone());
+        if let Some(open) = self.open_connection().await {
+            return Ok((open, true));
         }
         self.streams.store(0, Ordering::Relaxed);
-        Ok(shared.insert(opened).clone())
+        *self.connection.lock().await = Some(opened.clone());
+        Ok((opened, false))
     }
 
     /// One round trip, counted.
@@ -137,7 +150,41 @@ impl Client {
         content_type: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, GoError> {
-        let connection = self.connection().await?;
+        loop {
+            let (connection, used) = self.connection().await?;
+            let result = self.send(&connection, method, target, content_type, body.clone()).await;
+            // net/http repeats a GET by itself, once for each connection that had been used and was closed before an answer
+            // came (`Request.isReplayable`, `shouldRetryRequest`): nobody counts the first one.
+            let replayed = used && *method == Method::GET && connection.protocol() == Protocol::Http1;
+            match result {
+                Err(GoError::Eof | GoError::Reset(_)) if replayed => self.forget(&connection).await,
+                Err(error) => {
+                    if connection.protocol() == Protocol::Http1 {
+                        self.forget(&connection).await;
+                    }
+                    return Err(error);
+                }
+                Ok(response) => return Ok(response),
+            }
+        }
+    }
+
+    /// Never uses a connection again.
+    async fn forget(&self, connection: &Arc<Connection>) {
+        let mut shared = self.connection.lock().await;
+        if shared.as_ref().is_some_and(|open| Arc::ptr_eq(open, connection)) {
+            *shared = None;
+        }
+    }
+
+    async fn send(
+        &self,
+        connection: &Connection,
+        method: &Method,
+        target: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, GoError> {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed) * 2 + 1;
         let mut request = Request::builder()
             .method(method)

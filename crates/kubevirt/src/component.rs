@@ -28,8 +28,19 @@ const PORT: u16 = 8443;
 
 /// The network between pods and API server, where it can say no before a connection is made.
 pub trait Network: Send + Sync + 'static {
-    /// Whether a client at this address may connect to the API server now.
-    fn admits(&self, source: IpAddr) -> bool;
+    /// What becomes of a connection that a client at this address is about to open to the API server.
+    fn dialling(&self, source: IpAddr) -> Dialling;
+}
+
+/// What becomes of a connection that is about to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialling {
+    /// It may be opened.
+    Admitted,
+    /// It is refused.
+    Refused,
+    /// Nobody answers.
+    Unanswered,
 }
 
 /// What all components of one lab share.

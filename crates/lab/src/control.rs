@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use faults::Rule;
+use faults::{Ledger, Rule};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -74,6 +74,10 @@ async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken)
             };
             match serde_json::from_slice::<Rule>(&bytes) {
                 Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+                Ok(rule) if query.flag("dryRun") => match rule.check() {
+                    Ok(()) => answer(StatusCode::OK, &would_match(ledger, &rule)),
+                    Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+                },
                 Ok(rule) => match engine.add(jiff::Timestamp::now(), rule) {
                     Ok(id) => answer(StatusCode::CREATED, &json!({"id": id})),
                     Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
@@ -93,6 +97,13 @@ async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken)
         }
         _ => refuse(StatusCode::NOT_FOUND, "no such control request"),
     }
+}
+
+/// The requests of the last minute that a rule speaks of, oldest first.
+fn would_match(ledger: &Ledger, rule: &Rule) -> Vec<faults::Entry> {
+    let since = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60)).to_string();
+    let entries = ledger.entries(0, usize::MAX);
+    entries.into_iter().filter(|entry| entry.time >= since && rule.is_about(entry)).collect()
 }
 
 /// A client of a lab's control endpoint.
@@ -153,6 +164,14 @@ impl Control {
     pub async fn add_fault(&self, rule: &Rule) -> Result<u64> {
         let answer: Value = self.send(reqwest::Method::POST, "/faults", Some(&serde_json::to_value(rule)?)).await?;
         Ok(answer["id"].as_u64().unwrap_or_default())
+    }
+
+    /// What a fault would have met in the last minute; nothing is armed.
+    ///
+    /// # Errors
+    /// When the fault cannot work or the lab does not answer.
+    pub async fn try_fault(&self, rule: &Rule) -> Result<Vec<Value>> {
+        self.send(reqwest::Method::POST, "/faults?dryRun=true", Some(&serde_json::to_value(rule)?)).await
     }
 
     /// Clears one fault, or all; how many.

@@ -274,7 +274,7 @@ impl scenario::Lab for Bench {
     fn faults(&self) -> BoxFuture<'_, Result<Vec<FaultUse>, LabError>> {
         Box::pin(async {
             let armed = self.lab.proxy().engine().list();
-            Ok(armed.into_iter().map(|armed| (armed.rule.name.clone(), armed.hits, armed.rule.budget.first)).collect())
+            Ok(armed.into_iter().map(|armed| (armed.rule.name.clone(), armed.hits, armed.rule.budget.most())).collect())
         })
     }
 

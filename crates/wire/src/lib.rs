@@ -13,7 +13,8 @@ pub mod yaml;
 pub use body::{Body, BodyError, collect, collect_from, drain, empty, full, incoming, json, stream, stream_channel, text};
 pub use connect::{ConnectError, Connection, Dial, Protocol};
 pub use listen::{
-    Abort, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve, serve_connection,
+    Abort, Admission, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve,
+    serve_connection,
 };
 
 /// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it

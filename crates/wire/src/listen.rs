@@ -114,6 +114,13 @@ impl IncomingConnection {
     }
 }
 
+impl IncomingConnection {
+    /// Waits until the client has sent something, or is gone.
+    pub async fn wait_for_bytes(&self) {
+        let _ = self.stream.stream.peek(&mut [0]).await;
+    }
+}
+
 /// What a [`Handler`] comes to.
 pub type Answer = Result<Response<Body>, Abort>;
 
@@ -129,16 +136,28 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Answer>;
 }
 
+/// What is to become of a new connection.
+pub enum Admission {
+    /// It is served as usual.
+    Serve(IncomingConnection),
+    /// It is served with other certificates.
+    ServeWith(IncomingConnection, Arc<rustls::ServerConfig>),
+    /// It is served without TLS, whatever the client expects.
+    ServePlain(IncomingConnection),
+    /// It is over, or somebody else has it.
+    Gone,
+}
+
 /// Decides what happens to a new connection before a byte of it is read.
 pub trait Gate: Send + Sync + 'static {
-    /// Takes the connection over; returns it to be served as usual.
-    fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Option<IncomingConnection>>;
+    /// Takes the connection over, and returns it to be served.
+    fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Admission>;
 }
 
 /// Lets every connection in.
 impl Gate for () {
-    fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Option<IncomingConnection>> {
-        Box::pin(std::future::ready(Some(connection)))
+    fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Admission> {
+        Box::pin(std::future::ready(Admission::Serve(connection)))
     }
 }
 
@@ -180,7 +199,12 @@ pub async fn serve<H: Handler, G: Gate>(
         let (tls, handler, gate, stop) = (tls.clone(), handler.clone(), gate.clone(), stop.clone());
         tokio::spawn(async move {
             let work = async {
-                let Some(connection) = gate.admit(IncomingConnection::new(stream, peer)).await else { return };
+                let (connection, tls) = match gate.admit(IncomingConnection::new(stream, peer)).await {
+                    Admission::Serve(connection) => (connection, tls),
+                    Admission::ServeWith(connection, other) => (connection, Some(other)),
+                    Admission::ServePlain(connection) => (connection, None),
+                    Admission::Gone => return,
+                };
                 let mut info = connection.info.clone();
                 match tls {
                     None => serve_connection(connection.stream, info, handler).await,

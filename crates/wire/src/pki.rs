@@ -72,12 +72,17 @@ impl CertificateAuthority {
     /// # Errors
     /// When a name is not a DNS name.
     pub fn server(&self, common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Identity, PkiError> {
-        let error = |source| PkiError::Generate { name: common_name.to_owned(), source };
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).map_err(error)?;
-        params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
-        params.distinguished_name = named(common_name, None);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(server_params(common_name, names, addresses)?, common_name)
+    }
+
+    /// The same, but its time ended years ago: for clients that must not believe it.
+    ///
+    /// # Errors
+    /// When a name is not a DNS name.
+    pub fn expired_server(&self, common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<Identity, PkiError> {
+        let mut params = server_params(common_name, names, addresses)?;
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
         self.sign(params, common_name)
     }
 
@@ -98,6 +103,16 @@ impl CertificateAuthority {
         let certificate = params.signed_by(&key, &self.issuer).map_err(error)?;
         Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
+}
+
+fn server_params(common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Result<CertificateParams, PkiError> {
+    let error = |source| PkiError::Generate { name: common_name.to_owned(), source };
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).map_err(error)?;
+    params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+    params.distinguished_name = named(common_name, None);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }
 
 fn named(common_name: &str, organisation: Option<&str>) -> DistinguishedName {

@@ -51,6 +51,15 @@ pub fn strict<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     serde_yaml::from_str_with_options(text, options).map_err(|source| error(&source))
 }
 
+/// A value with the place in the file where it begins.
+pub type Located<T> = serde_yaml::Spanned<T>;
+
+/// Line and column of a value, from 1.
+pub fn place<T>(value: &Located<T>) -> Option<(usize, usize)> {
+    let location = value.referenced;
+    Some((usize::try_from(location.line()).ok()?, usize::try_from(location.column()).ok()?)).filter(|(line, _)| *line > 0)
+}
+
 /// Writes a value as YAML that any reader takes back as the same value.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::Value;
 
 use super::{Output, Which};
 use crate::control::Control;
@@ -28,7 +29,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) async fn run(self) -> Result<Exit> {
         let control = Control::of(&self.which.dir()?.running()?)?;
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let fetch = if self.client.is_empty() { self.limit } else { usize::MAX };
         let mut entries = control.ledger(self.since, fetch).await?;
         entries.retain(|entry| {
@@ -39,24 +40,33 @@ impl Ledger {
         if self.output.json(&entries) {
             return Ok(Exit::Success);
         }
-        let rows = entries
-            .iter()
-            .map(|entry| {
-                let client = &entry["client"];
-                vec![
-                    entry["number"].to_string(),
-                    text(&entry["time"]),
-                    if client["pod"].is_null() { text(&client["user"]) } else { text(&client["pod"]) },
-                    text(&entry["method"]),
-                    text(&entry["target"]).chars().take(100).collect(),
-                    entry["rule"]
-                        .as_str()
-                        .map_or_else(|| text(&entry["verdict"]), |rule| format!("{} ({rule})", text(&entry["verdict"]))),
-                    text(&entry["code"]),
-                ]
-            })
-            .collect();
-        say_text!(super::table(&["number", "time", "client", "method", "target", "verdict", "code"], rows));
+        say_text!(rows(entries));
         Ok(Exit::Success)
     }
+}
+
+/// Entries of the ledger as a table.
+pub(super) fn rows(entries: &[Value]) -> String {
+    let rows = entries.iter().map(|entry| cells(entry).to_vec()).collect();
+    super::table(&["number", "time", "client", "method", "target", "verdict", "code"], rows)
+}
+
+/// An entry in one line.
+pub(super) fn line(entry: &Value) -> String {
+    cells(entry)[1..].join("  ")
+}
+
+fn cells(entry: &Value) -> [String; 7] {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let client = &entry["client"];
+    let verdict = text(&entry["verdict"]);
+    [
+        entry["number"].to_string(),
+        text(&entry["time"]),
+        if client["pod"].is_null() { text(&client["user"]) } else { text(&client["pod"]) },
+        text(&entry["method"]),
+        text(&entry["target"]).chars().take(100).collect(),
+        entry["rule"].as_str().map_or_else(|| verdict.clone(), |rule| format!("{verdict} ({rule})")),
+        text(&entry["code"]),
+    ]
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use apiserver::{ApiServer, Client, Gr, PodBackend as _};
 use cluster::{LogStore, NodeAgent, NodeConfig, Runtime};
-use faults::{PodDirectory, PodIdentity, Proxy};
+use faults::{PodDirectory, PodIdentity, Proxy, WrongIdentities};
 use kubeapi::object;
 use kubevirt::{Network, Release, World};
 use serde_json::{Value, json};
@@ -87,8 +87,12 @@ impl PodDirectory for Directory {
 struct ProxyNetwork(Arc<Proxy>);
 
 impl Network for ProxyNetwork {
-    fn admits(&self, source: IpAddr) -> bool {
-        self.0.admits_dial(source)
+    fn dialling(&self, source: IpAddr) -> kubevirt::Dialling {
+        match self.0.dialling(source) {
+            faults::Dialling::Admitted => kubevirt::Dialling::Admitted,
+            faults::Dialling::Refused => kubevirt::Dialling::Refused,
+            faults::Dialling::Unanswered => kubevirt::Dialling::Unanswered,
+        }
     }
 }
 
@@ -106,7 +110,9 @@ impl Lab {
         let client = server.client();
         let stop = CancellationToken::new();
 
-        let proxy = Arc::new(Proxy::new(server.handler(), Directory(client.clone())));
+        let wrong = Arc::new(WrongIdentities::new(&authority, server.service_address().into())?);
+        let proxy = Proxy::new(server.handler(), Directory(client.clone())).with_wrong_identities(wrong);
+        let proxy = Arc::new(proxy);
         let service = serve_kubernetes(&server, &authority, &proxy, &stop)?;
         server.run_controllers();
         cluster::run_controllers(client.clone(), stop.clone());

@@ -1,8 +1,6 @@
-//! Rules as people write them.
+//! Which requests and connections a rule means.
 
-use std::time::Duration;
-
-use kubeapi::{RequestInfo, Verb};
+use kubeapi::RequestInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Client;
@@ -60,6 +58,10 @@ impl OneOrMany {
     fn matches(&self, value: &str) -> bool {
         self.matches_by(|wanted| glob(wanted, value))
     }
+
+    fn matches_any(&self, values: &[String]) -> bool {
+        self.matches_by(|wanted| values.iter().any(|value| glob(wanted, value)))
+    }
 }
 
 /// `*` stands for any characters.
@@ -82,6 +84,10 @@ pub struct ClientMatch {
     /// `NAMESPACE/NAME` or `NAME` of a ServiceAccount.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub service_account: OneOrMany,
+    /// A group that the client is in, by its certificate; ServiceAccounts are in `system:serviceaccounts` and in
+    /// `system:serviceaccounts:NAMESPACE`.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub group: OneOrMany,
     /// Name of the pod that the request comes from.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub pod: OneOrMany,
@@ -97,6 +103,7 @@ impl ClientMatch {
         self.user.matches(&client.user)
             && (self.service_account.is_empty()
                 || self.service_account.matches_by(|wanted| glob(wanted, if wanted.contains('/') { account } else { short })))
+            && (self.group.is_empty() || self.group.matches_any(&client.groups))
             && self.pod.matches(client.pod.as_deref().unwrap_or_default())
             && self.user_agent.matches(&client.user_agent)
     }
@@ -119,6 +126,9 @@ pub struct Matcher {
     /// API group; the core group is `core`.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub group: OneOrMany,
+    /// API version, such as `v1`.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub version: OneOrMany,
     /// Plural resource name.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub resource: OneOrMany,
@@ -128,9 +138,18 @@ pub struct Matcher {
     /// Namespace.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub namespace: OneOrMany,
-    /// Object name.
+    /// Object name; that of a list or watch with `metadata.name=NAME` for its field selector is NAME.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     pub name: OneOrMany,
+    /// The label selector as it was sent; none is the empty text.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub label_selector: OneOrMany,
+    /// The field selector as it was sent.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub field_selector: OneOrMany,
+    /// The path, for what is no resource (`/version`, `/openapi/*`), or for all of it.
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    pub path: OneOrMany,
 }
 
 impl Matcher {
@@ -140,10 +159,14 @@ impl Matcher {
         self.client.matches(client)
             && self.verb.matches(info.verb.as_str())
             && (self.group.is_empty() || (info.is_resource && self.group.matches(group)))
+            && self.version.matches(&info.version)
             && self.resource.matches(&info.resource)
             && self.subresource.matches(&info.subresource)
             && self.namespace.matches(&info.namespace)
-            && self.name.matches(&info.name)
+            && self.name.matches(info.selected_name().unwrap_or(&info.name))
+            && self.label_selector.matches(info.query.get("labelSelector").unwrap_or_default())
+            && self.field_selector.matches(info.query.get("fieldSelector").unwrap_or_default())
+            && self.path.matches(&info.path)
     }
 
     /// Whether a connection of this client is meant, before any request on it.
@@ -151,159 +174,26 @@ impl Matcher {
         self.client.matches(client)
     }
 
-    fn speaks_of_requests(&self) -> bool {
-        [&self.verb, &self.group, &self.resource, &self.subresource, &self.namespace, &self.name]
-            .iter()
-            .any(|field| !field.is_empty())
-    }
-}
-
-/// An effect without settings; written as `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unit {}
-
-/// An answer of the proxy's own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct StatusEffect {
-    /// The HTTP status code, 400 to 599.
-    pub code: u16,
-    /// Seconds of a `Retry-After` header. client-go retries up to ten times where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<u32>,
-    /// The message of the `Status` body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// No answer at all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HangEffect {
-    /// After this many seconds the request is aborted; without it only the client ends it.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-}
-
-/// What happens. Exactly one is to be set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Effect {
-    /// Let it through; shields from later rules.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pass: Option<Unit>,
-    /// Answer with a status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<StatusEffect>,
-    /// Refuse the connection. It acts before a request is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refuse: Option<Unit>,
-    /// Reset before headers: the connection (HTTP/1.1) or the stream (HTTP/2).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reset: Option<Unit>,
-    /// Do not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hang: Option<HangEffect>,
-}
-
-impl Effect {
-    /// The effect's name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self { status: Some(_), .. } => "status",
-            Self { refuse: Some(_), .. } => "refuse",
-            Self { reset: Some(_), .. } => "reset",
-            Self { hang: Some(_), .. } => "hang",
-            _ => "pass",
-        }
+    pub(super) fn speaks_of_requests(&self) -> bool {
+        let fields = [
+            &self.verb,
+            &self.group,
+            &self.version,
+            &self.resource,
+            &self.subresource,
+            &self.namespace,
+            &self.name,
+            &self.label_selector,
+            &self.field_selector,
+            &self.path,
+            &self.client.user_agent,
+        ];
+        fields.iter().any(|field| !field.is_empty())
     }
 
-    fn count(&self) -> usize {
-        [self.pass.is_some(), self.status.is_some(), self.refuse.is_some(), self.reset.is_some(), self.hang.is_some()]
-            .into_iter()
-            .filter(|set| *set)
-            .count()
-    }
-
-    /// How long a hanging request may hang.
-    pub(crate) fn hang_limit(&self) -> Option<Duration> {
-        self.hang.as_ref()?.seconds.map(Duration::from_secs_f64)
-    }
-}
-
-/// How often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Budget {
-    /// The first N matching requests; without it, all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first: Option<u64>,
-}
-
-/// A fault.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// What it is called in lists and in the ledger.
-    pub name: String,
-    /// Which requests.
-    #[serde(default, rename = "match")]
-    pub matcher: Matcher,
-    /// What happens to them.
-    pub effect: Effect,
-    /// How often.
-    #[serde(default)]
-    pub budget: Budget,
-}
-
-/// A rule that cannot work.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("fault {name:?}: {why}")]
-pub struct RuleError {
-    /// The rule's name.
-    pub name: String,
-    /// What is wrong and what to do.
-    pub why: String,
-}
-
-impl Rule {
-    /// Checks what the types cannot.
-    ///
-    /// # Errors
-    /// When no or more than one effect is set, a verb is unknown, a code is out of range, or the matcher asks for what the
-    /// effect cannot know.
-    pub fn check(&self) -> Result<(), RuleError> {
-        let error = |why: String| Err(RuleError { name: self.name.clone(), why });
-        if self.name.is_empty() {
-            return error("a name is required".to_owned());
-        }
-        match self.effect.count() {
-            0 => return error("an effect is required: one of pass, status, refuse, reset, hang".to_owned()),
-            1 => {}
-            _ => return error("only one effect may be set".to_owned()),
-        }
-        for verb in self.matcher.verb.values() {
-            let word = verb.trim_start_matches('!');
-            if word != "*" && Verb::parse(word).is_none() {
-                let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
-                return error(format!("unknown verb {word:?}; use one of {}", all.join(", ")));
-            }
-        }
-        if let Some(status) = &self.effect.status
-            && !(400..600).contains(&status.code)
-        {
-            return error(format!("status code {} is no failure; use 400 to 599", status.code));
-        }
-        if self.effect.refuse.is_some() && self.matcher.speaks_of_requests() {
-            return error("refuse acts on a connection, before a request is known; match only the client".to_owned());
-        }
-        if let Some(seconds) = self.effect.hang.as_ref().and_then(|hang| hang.seconds)
-            && !(seconds.is_finite() && (0.0..=86_400.0).contains(&seconds))
-        {
-            return error(format!("hang for {seconds} seconds is out of range (0 to 86400)"));
-        }
-        Ok(())
+    /// Whether it can mean a watch.
+    pub(super) fn may_be_watch(&self) -> bool {
+        self.verb.matches("watch")
     }
 }
 
@@ -346,21 +236,6 @@ mod tests {
             (r#"{"client":{"userAgent":"!virt-*"}}"#, "GET", vmis, false),
         ] {
             assert_eq!(matches(rule, method, target), expected, "{rule} {target}");
-        }
-    }
-
-    #[test]
-    fn impossible_rules_are_refused() {
-        for (rule, expected) in [
-            (r#"{"name":"a","effect":{}}"#, "an effect is required"),
-            (r#"{"name":"a","effect":{"pass":{},"reset":{}}}"#, "only one effect"),
-            (r#"{"name":"a","effect":{"status":{"code":200}}}"#, "is no failure"),
-            (r#"{"name":"a","match":{"verb":"read"},"effect":{"reset":{}}}"#, "unknown verb"),
-            (r#"{"name":"a","match":{"verb":"list"},"effect":{"refuse":{}}}"#, "before a request is known"),
-            (r#"{"name":"a","effect":{"hang":{"for":-1}}}"#, "out of range"),
-        ] {
-            let rule: Rule = serde_json::from_str(rule).unwrap();
-            assert!(rule.check().unwrap_err().to_string().contains(expected), "{rule:?}");
         }
     }
 

@@ -1,0 +1,115 @@
+//! Rules as people write them: which requests, what happens to them, how often.
+
+mod budget;
+mod effect;
+mod matcher;
+
+use kubeapi::{RequestInfo, Verb};
+use serde::{Deserialize, Serialize};
+
+pub use budget::Budget;
+pub(crate) use budget::{Count, random};
+pub use effect::{
+    BandwidthEffect, BodyEffect, BreakEffect, DelayEffect, Effect, HangEffect, Phase, StatusEffect, TlsEffect, Unit, WatchEffect,
+};
+pub use matcher::{ClientMatch, Matcher, OneOrMany};
+
+use crate::ledger::Entry;
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What it is called in lists and in the ledger.
+    pub name: String,
+    /// Which requests.
+    #[serde(default, rename = "match")]
+    pub matcher: Matcher,
+    /// What happens to them.
+    pub effect: Effect,
+    /// How often.
+    #[serde(default)]
+    pub budget: Budget,
+}
+
+/// A rule that cannot work.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("fault {name:?}: {why}")]
+pub struct RuleError {
+    /// The rule's name.
+    pub name: String,
+    /// What is wrong and what to do.
+    pub why: String,
+}
+
+impl Rule {
+    /// Whether it speaks of this request or connection, whatever its budget.
+    pub fn is_about(&self, entry: &Entry) -> bool {
+        let is_dial = entry.verb == "dial";
+        if self.effect.phase() != Phase::Request {
+            // Each connection that is there was opened once, by its first request at the latest.
+            return self.matcher.matches_dial(&entry.client);
+        }
+        let (path, query) =
+            entry.target.split_once('?').map_or((entry.target.as_str(), None), |(path, query)| (path, Some(query)));
+        !is_dial && self.matcher.matches(&entry.client, &RequestInfo::parse(&entry.method, path, query))
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// When no or more than one effect is set, a setting is out of range, a verb is unknown, or the matcher asks for what the
+    /// effect cannot know.
+    pub fn check(&self) -> Result<(), RuleError> {
+        let error = |why: String| RuleError { name: self.name.clone(), why };
+        if self.name.is_empty() {
+            return Err(error("a name is required".to_owned()));
+        }
+        self.effect.check().map_err(error)?;
+        self.budget.check().map_err(error)?;
+        for verb in self.matcher.verb.values() {
+            let word = verb.trim_start_matches('!');
+            if word != "*" && Verb::parse(word).is_none() {
+                let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+                return Err(error(format!("unknown verb {word:?}; use one of {}", all.join(", "))));
+            }
+        }
+        if self.effect.phase() != Phase::Request && self.matcher.speaks_of_requests() {
+            let effect = self.effect.name();
+            return Err(error(format!("{effect} acts on a connection, before a request is known; match only the client")));
+        }
+        if self.effect.watch.is_some() && !self.matcher.may_be_watch() {
+            return Err(error("watch changes events, but the match excludes watches; set verb: watch".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_rules_are_refused() {
+        for (rule, expected) in [
+            (r#"{"name":"a","effect":{}}"#, "an effect is required"),
+            (r#"{"name":"a","effect":{"pass":{},"reset":{}}}"#, "only one effect"),
+            (r#"{"name":"a","effect":{"status":{"code":200}}}"#, "is no failure"),
+            (r#"{"name":"a","match":{"verb":"read"},"effect":{"reset":{}}}"#, "unknown verb"),
+            (r#"{"name":"a","match":{"verb":"list"},"effect":{"refuse":{}}}"#, "before a request is known"),
+            (r#"{"name":"a","effect":{"hang":{"for":-1}}}"#, "out of range"),
+            (r#"{"name":"a","effect":{"delay":{}}}"#, "exactly one of"),
+            (r#"{"name":"a","effect":{"delay":{"between":[3,1]}}}"#, "smaller number first"),
+            (r#"{"name":"a","effect":{"reset":{"afterHeaders":true,"afterBytes":3}}}"#, "exclude each other"),
+            (r#"{"name":"a","effect":{"status":{"code":500,"headers":{"a b":"c"}}}}"#, "is no header"),
+            (r#"{"name":"a","effect":{"bandwidth":{"bytesPerSecond":0}}}"#, "use hang"),
+            (r#"{"name":"a","match":{"resource":"pods"},"effect":{"tls":"expired"}}"#, "before a request is known"),
+            (r#"{"name":"a","match":{"client":{"userAgent":"x"}},"effect":{"drop":{}}}"#, "before a request is known"),
+            (r#"{"name":"a","match":{"verb":"list"},"effect":{"watch":"duplicate"}}"#, "excludes watches"),
+            (r#"{"name":"a","effect":{"reset":{}},"budget":{"every":0}}"#, "every: 0"),
+        ] {
+            let rule: Rule = serde_json::from_str(rule).unwrap();
+            assert!(rule.check().unwrap_err().to_string().contains(expected), "{rule:?}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Answers of the API server on their way to the client, made worse.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use wire::{Body, BodyError, ConnectionInfo};
+
+use crate::rule::{BodyEffect, WatchEffect};
+
+/// The longest body that is read to be changed, in bytes; a longer one is passed as it is.
+const MAX_BODY: usize = 256 * 1024 * 1024;
+
+/// How many pieces of a stream wait for the client.
+const QUEUE: usize = 16;
+
+type Sender = mpsc::Sender<Result<Bytes, BodyError>>;
+
+/// Lets `left` bytes of the body through and then breaks off: with a reset, if there is a connection to be reset.
+pub(crate) fn cut(response: Response<Body>, mut left: u64, reset: Option<ConnectionInfo>) -> Response<Body> {
+    let (head, mut body) = response.into_parts();
+    let (sender, cut) = wire::stream_channel(QUEUE);
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(data) = frame.into_data() else { continue };
+            let fits = usize::try_from(left).unwrap_or(usize::MAX).min(data.len());
+            left -= fits as u64;
+            if fits > 0 && sender.send(Ok(data.slice(..fits))).await.is_err() {
+                return;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        if let Some(connection) = reset {
+            connection.reset_on_close();
+        }
+        let _ = sender.send(Err("the answer is cut off".into())).await;
+    });
+    Response::from_parts(head, cut)
+}
+
+/// Hands the body on at this rate, in pieces of a twentieth of a second.
+pub(crate) fn throttle(response: Response<Body>, bytes_per_second: u64) -> Response<Body> {
+    let (head, mut body) = response.into_parts();
+    let (sender, slow) = wire::stream_channel(1);
+    let piece = usize::try_from(bytes_per_second / 20).unwrap_or(usize::MAX).max(1);
+    tokio::spawn(async move {
+        while let Some(frame) = body.frame().await {
+            let mut data = match frame.map(http_body::Frame::into_data) {
+                Ok(Ok(data)) => data,
+                Ok(Err(_)) => continue,
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
+            };
+            while !data.is_empty() {
+                let next = data.split_to(piece.min(data.len()));
+                let pause = Duration::from_secs_f64(next.len() as f64 / bytes_per_second as f64);
+                tokio::time::sleep(pause).await;
+                if sender.send(Ok(next)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    Response::from_parts(head, slow)
+}
+
+/// The answer with another body.
+pub(crate) async fn replace(response: Response<Body>, effect: &BodyEffect) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    let whole = match effect {
+        BodyEffect::Empty | BodyEffect::Html => Bytes::new(),
+        BodyEffect::Garbled | BodyEffect::Doubled => match wire::collect(body, MAX_BODY).await {
+            Ok(bytes) => bytes,
+            Err(_) => return Response::from_parts(head, wire::empty()),
+        },
+    };
+    let changed = match effect {
+        BodyEffect::Empty => Bytes::new(),
+        BodyEffect::Doubled => [&whole[..], &whole[..]].concat().into(),
+        BodyEffect::Garbled => {
+            // Half of it, and then what no JSON has.
+            let mut text = whole[..whole.len() / 2].to_vec();
+            text.extend_from_slice(b"}]\xff{{");
+            text.into()
+        }
+        BodyEffect::Html => {
+            head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            Bytes::from_static(b"<html><body><h1>It works!</h1></body></html>\n")
+        }
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, wire::full(changed))
+}
+
+/// The events of a watch, changed; an answer that is no stream of events is passed.
+pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<Body> {
+    if response.status() != StatusCode::OK {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    let (sender, changed) = wire::stream_channel(QUEUE);
+    tokio::spawn(async move {
+        let mut events = Events { effect, shown: 0, kept: None, sender };
+        let mut rest = Vec::new();
+        let mut frames = body.into_data_stream();
+        while let Some(Ok(data)) = frames.next().await {
+            rest.extend_from_slice(&data);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if !events.take(line).await {
+                    return;
+                }
+            }
+        }
+        if let Some(kept) = events.kept.take() {
+            let _ = events.sender.send(Ok(kept)).await;
+        }
+    });
+    Response::from_parts(head, changed)
+}
+
+struct Events {
+    effect: WatchEffect,
+    /// Events that were shown; bookmarks do not count.
+    shown: u64,
+    /// The first of two that change places.
+    kept: Option<Bytes>,
+    sender: Sender,
+}
+
+impl Events {
+    async fn send(&self, line: impl Into<Bytes>) -> bool {
+        self.sender.send(Ok(line.into())).await.is_ok()
+    }
+
+    /// Hands one event on; false at the end of the stream.
+    async fn take(&mut self, line: Vec<u8>) -> bool {
+        let is_bookmark = line.starts_with(b"{\"type\":\"BOOKMARK\"");
+        let counts = !is_bookmark;
+        match &self.effect {
+            WatchEffect::EndAfter(most) | WatchEffect::ExpireAfter(most) | WatchEffect::StallAfter(most)
+                if counts && self.shown >= *most =>
+            {
+                match self.effect {
+                    WatchEffect::StallAfter(_) => self.sender.closed().await,
+                    WatchEffect::ExpireAfter(_) => {
+                        let status = kubeapi::Status::new(410, "too old resource version: injected").body();
+                        let gone = json!({"type": "ERROR", "object": status});
+                        self.send(format!("{gone}\n")).await;
+                    }
+                    _ => {}
+                }
+                return false;
+            }
+            WatchEffect::NoBookmarks if is_bookmark => return true,
+            WatchEffect::Delay(seconds) => {
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs_f64(*seconds)) => {}
+                    () = self.sender.closed() => return false,
+                }
+            }
+            WatchEffect::Reorder if counts => {
+                let Some(first) = self.kept.take() else {
+                    self.kept = Some(line.into());
+                    return true;
+                };
+                self.shown += 2;
+                return self.send(line).await && self.send(first).await;
+            }
+            WatchEffect::Rewind(steps) => {
+                self.shown += 1;
+                return self.send(rewound(&line, *steps)).await;
+            }
+            _ => {}
+        }
+        self.shown += u64::from(counts);
+        let line = Bytes::from(line);
+        let twice = counts && self.effect == WatchEffect::Duplicate;
+        self.send(line.clone()).await && (!twice || self.send(line).await)
+    }
+}
+
+/// An event whose object has an older resourceVersion.
+fn rewound(line: &[u8], steps: u64) -> Vec<u8> {
+    let Ok(mut event) = serde_json::from_slice::<Value>(line) else { return line.to_vec() };
+    let version = &mut event["object"]["metadata"]["resourceVersion"];
+    if let Some(number) = version.as_str().and_then(|text| text.parse::<u64>().ok()) {
+        *version = number.saturating_sub(steps).max(1).to_string().into();
+    }
+    let mut line = event.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
