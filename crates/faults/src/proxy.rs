@@ -278,10 +278,10 @@ impl Proxy {
             }
             Effect { reset: Some(broken), .. } => {
                 let after = broken.body().unwrap_or(0);
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, after, Some(connection.clone()))))
+                (Outcome::Damaged { status }, Ok(tamper::cut(response, after, connection.clone(), true)))
             }
             Effect { close: Some(broken), .. } => {
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, broken.body().unwrap_or(0), None)))
+                (Outcome::Damaged { status }, Ok(tamper::cut(response, broken.body().unwrap_or(0), connection.clone(), false)))
             }
             Effect { bandwidth: Some(bandwidth), .. } => {
                 (Outcome::Passed { status }, Ok(tamper::throttle(response, bandwidth.bytes_per_second)))

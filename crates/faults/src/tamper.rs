@@ -20,8 +20,23 @@ const QUEUE: usize = 16;
 
 type Sender = mpsc::Sender<Result<Bytes, BodyError>>;
 
-/// Lets `left` bytes of the body through and then breaks off: with a reset, if there is a connection to be reset.
-pub(crate) fn cut(response: Response<Body>, mut left: u64, reset: Option<ConnectionInfo>) -> Response<Body> {
+/// How long the head may take to go out before the answer is broken off all the same.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Waits until something has gone out since `before`. What breaks off must not overtake what it follows: HTTP/2 forgets frames
+/// that wait when a stream is reset.
+async fn gone_out(connection: &ConnectionInfo, before: u64) {
+    let deadline = tokio::time::Instant::now() + HEAD_DEADLINE;
+    while connection.written() == before && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // What was written may have been of another stream; the next turn of the connection has ours.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+/// Lets `left` bytes of the body through and then breaks off: with a reset of the connection, or (HTTP/1.1) its end in order.
+pub(crate) fn cut(response: Response<Body>, mut left: u64, connection: ConnectionInfo, reset: bool) -> Response<Body> {
+    let before = connection.written();
     let (head, mut body) = response.into_parts();
     let (sender, cut) = wire::stream_channel(QUEUE);
     tokio::spawn(async move {
@@ -36,7 +51,8 @@ pub(crate) fn cut(response: Response<Body>, mut left: u64, reset: Option<Connect
                 break;
             }
         }
-        if let Some(connection) = reset {
+        gone_out(&connection, before).await;
+        if reset {
             connection.reset_on_close();
         }
         let _ = sender.send(Err("the answer is cut off".into())).await;

@@ -30,6 +30,8 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 pub struct PeerStream {
     stream: TcpStream,
     reset_on_close: Arc<AtomicBool>,
+    /// Bytes that the kernel has taken.
+    written: Arc<AtomicU64>,
 }
 
 impl Drop for PeerStream {
@@ -48,7 +50,11 @@ impl AsyncRead for PeerStream {
 
 impl AsyncWrite for PeerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = written {
+            self.written.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        written
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -74,9 +80,15 @@ pub struct ConnectionInfo {
     /// Whom the client's certificate names, if it showed one; it was verified.
     pub client: Option<Arc<Subject>>,
     reset_on_close: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
 }
 
 impl ConnectionInfo {
+    /// Bytes that went out on the connection so far, TLS included.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     /// Makes the connection end with a TCP reset when it is closed next.
     pub fn reset_on_close(&self) {
         self.reset_on_close.store(true, Ordering::Relaxed);
@@ -84,7 +96,13 @@ impl ConnectionInfo {
 
     /// The connection of a request that came over no socket (in-process calls).
     pub fn in_process() -> Self {
-        Self { id: 0, peer: SocketAddr::from(([127, 0, 0, 1], 0)), client: None, reset_on_close: Arc::default() }
+        Self {
+            id: 0,
+            peer: SocketAddr::from(([127, 0, 0, 1], 0)),
+            client: None,
+            reset_on_close: Arc::default(),
+            written: Arc::default(),
+        }
     }
 }
 
@@ -109,8 +127,10 @@ impl IncomingConnection {
             peer,
             client: None,
             reset_on_close: reset_on_close.clone(),
+            written: Arc::default(),
         };
-        Self { stream: PeerStream { stream, reset_on_close }, info }
+        let written = info.written.clone();
+        Self { stream: PeerStream { stream, reset_on_close, written }, info }
     }
 }
 
