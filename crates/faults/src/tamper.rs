@@ -215,3 +215,91 @@ fn rewound(line: &[u8], steps: u64) -> Vec<u8> {
     line.push(b'\n');
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events as the API server writes them: the type first.
+    fn line(kind: &str, version: u64) -> String {
+        format!("{{\"type\":\"{kind}\",\"object\":{{\"metadata\":{{\"resourceVersion\":\"{version}\"}}}}}}\n")
+    }
+
+    /// What a client sees of five events and a bookmark, cut at odd places, as `TYPE VERSION`.
+    async fn shown(effect: WatchEffect) -> Vec<String> {
+        let all: String =
+            [line("ADDED", 11), line("ADDED", 12), line("BOOKMARK", 13), line("MODIFIED", 14), line("DELETED", 15)].concat();
+        let (sender, body) = wire::stream_channel(4);
+        tokio::spawn(async move {
+            for piece in all.as_bytes().chunks(37) {
+                if sender.send(Ok(Bytes::copy_from_slice(piece))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let changed = watch(Response::new(body), effect);
+        let read = wire::collect(changed.into_body(), 1 << 20);
+        let Ok(bytes) = tokio::time::timeout(Duration::from_millis(300), read).await else { return vec!["silence".to_owned()] };
+        let text = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+        text.lines()
+            .map(|line| {
+                let event: Value = serde_json::from_str(line).unwrap();
+                let version = event["object"]["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                format!(
+                    "{} {}",
+                    event["type"].as_str().unwrap(),
+                    if version.is_empty() { event["object"]["code"].to_string() } else { version }
+                )
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn events_are_changed_as_the_effect_says() {
+        let all = ["ADDED 11", "ADDED 12", "BOOKMARK 13", "MODIFIED 14", "DELETED 15"];
+        for (effect, expected) in [
+            (WatchEffect::EndAfter(2), vec!["ADDED 11", "ADDED 12", "BOOKMARK 13"]),
+            (WatchEffect::EndAfter(0), vec![]),
+            (WatchEffect::ExpireAfter(1), vec!["ADDED 11", "ERROR 410"]),
+            (WatchEffect::StallAfter(1), vec!["silence"]),
+            (WatchEffect::NoBookmarks, vec!["ADDED 11", "ADDED 12", "MODIFIED 14", "DELETED 15"]),
+            (
+                WatchEffect::Duplicate,
+                vec![
+                    "ADDED 11",
+                    "ADDED 11",
+                    "ADDED 12",
+                    "ADDED 12",
+                    "BOOKMARK 13",
+                    "MODIFIED 14",
+                    "MODIFIED 14",
+                    "DELETED 15",
+                    "DELETED 15",
+                ],
+            ),
+            (WatchEffect::Reorder, vec!["ADDED 12", "ADDED 11", "BOOKMARK 13", "DELETED 15", "MODIFIED 14"]),
+            (WatchEffect::Delay(0.001), all.to_vec()),
+            (WatchEffect::Rewind(5), vec!["ADDED 6", "ADDED 7", "BOOKMARK 8", "MODIFIED 9", "DELETED 10"]),
+        ] {
+            assert_eq!(shown(effect.clone()).await, expected, "{effect:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_are_replaced_and_slow_ones_are_whole() {
+        let answer = || wire::json(StatusCode::OK, r#"{"kind":"List","items":[]}"#);
+        for (effect, expected) in [
+            (BodyEffect::Empty, String::new()),
+            (BodyEffect::Doubled, r#"{"kind":"List","items":[]}"#.repeat(2)),
+            (BodyEffect::Html, "<html><body><h1>It works!</h1></body></html>\n".to_owned()),
+        ] {
+            let changed = replace(answer(), &effect).await;
+            let bytes = wire::collect(changed.into_body(), 1 << 10).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&bytes), expected);
+        }
+        let garbled = wire::collect(replace(answer(), &BodyEffect::Garbled).await.into_body(), 1 << 10).await.unwrap();
+        assert!(serde_json::from_slice::<Value>(&garbled).is_err());
+        let slow = wire::collect(throttle(answer(), 10_000).into_body(), 1 << 10).await.unwrap();
+        assert_eq!(slow, r#"{"kind":"List","items":[]}"#);
+    }
+}

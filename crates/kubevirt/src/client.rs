@@ -230,6 +230,7 @@ impl Client {
         target: &str,
         content_type: &str,
         body: &Bytes,
+        deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, GoError> {
         let mut left = RETRIES;
         loop {
@@ -240,6 +241,10 @@ impl Client {
                 Err(_) => None,
             };
             match pause {
+                // It does not wait for what comes after the deadline (`rate.Limiter.Wait`).
+                Some(pause) if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) => {
+                    return Err(GoError::Deadline);
+                }
                 Some(pause) if left > 0 => {
                     left -= 1;
                     tokio::time::sleep(pause).await;
@@ -269,7 +274,8 @@ impl Client {
         };
         self.throttle(&template, &verb).await;
         let bytes = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
-        let work = self.with_retries(&method, target, content_type, &bytes);
+        let until = deadline.map(|deadline| started + deadline);
+        let work = self.with_retries(&method, target, content_type, &bytes, until);
         let result = match deadline {
             None => work.await,
             Some(deadline) => match tokio::time::timeout(deadline, work).await {
@@ -299,7 +305,7 @@ impl Client {
     /// Opens a watch; its lines are the response's body.
     pub(crate) async fn watch(&self, target: &str) -> Result<Response<Incoming>, Failure> {
         let response = self
-            .with_retries(&Method::GET, target, "", &Bytes::new())
+            .with_retries(&Method::GET, target, "", &Bytes::new(), None)
             .await
             .map_err(|error| self.failure(&Method::GET, target, error))?;
         if response.status() == StatusCode::OK {

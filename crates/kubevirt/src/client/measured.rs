@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use faults::{Effect, Outcome, Proxy, Rule, WrongIdentities};
+use faults::{Effect, Proxy, Rule, WrongIdentities};
 use futures_util::StreamExt as _;
 use http::{Method, Request};
 use metrics::Registry;
@@ -262,12 +262,54 @@ async fn every_fault_counts_what_the_real_client_counts() {
     let bench = &bench;
     // Some at a time: three seconds must be enough for a call's own pauses.
     let results = futures_util::stream::iter(&cases).map(|(name, fault, operation, http2, used)| async move {
-        let found = observe(bench, fault, *operation, *http2, *used).await;
-        let wanted = recorded(name, *operation, *http2, *used);
-        let protocol = if *http2 { "h2" } else { "http/1.1" };
-        (found != wanted).then(|| format!("{name} {operation:?} {protocol} used={used}: {found:?}, recorded {wanted:?}"))
+        (name, operation, http2, used, observe(bench, fault, *operation, *http2, *used).await)
     });
-    let differences: Vec<String> = results.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    let results: Vec<_> = results.buffer_unordered(AT_ONCE).collect().await;
+    let mut differences = Vec::new();
+    for (name, operation, http2, used, found) in &results {
+        let wanted = recorded(name, **operation, **http2, **used);
+        if *found != wanted {
+            let protocol = if **http2 { "h2" } else { "http/1.1" };
+            differences.push(format!("{name} {operation:?} {protocol} used={used}: {found:?}, recorded {wanted:?}"));
+        }
+    }
     assert!(differences.is_empty(), "{} of {} differ:\n{}", differences.len(), cases.len(), differences.join("\n"));
-    assert_eq!(Outcome::Failed.code(), "<error>");
+    let cell = |name: &str, operation: Operation, http2: bool, used: bool| {
+        let found = results.iter().find(|(of, op, h2, us, _)| **of == name && **op == operation && **h2 == http2 && **us == used);
+        let Some((.., (codes, requests))) = found else { return "–".to_owned() };
+        let codes: Vec<String> = codes.iter().map(|(code, count)| format!("`{code}` × {count}")).collect();
+        format!("{} ({requests})", codes.join(", "))
+    };
+    let mut table = String::from(
+        "| fault | HTTP/2: reads | HTTP/2: writes | HTTP/1.1: reads, new connection | reads, used connection | writes |\n|---|---|---|---|---|---|\n",
+    );
+    for (name, fault) in faults() {
+        let mut written = fault["effect"].to_string().replace('"', "").replace(':', ": ").replace(',', ", ");
+        if let Some(first) = fault["budget"]["first"].as_u64() {
+            written.push_str(&format!(" first: {first}"));
+        }
+        let cells = [
+            cell(name, Get, true, false),
+            cell(name, Update, true, false),
+            cell(name, Get, false, false),
+            cell(name, Get, false, true),
+            cell(name, Update, false, false),
+        ];
+        table.push_str(&format!("| `{written}` | {} |\n", cells.join(" | ")));
+    }
+    check_page(&table);
+}
+
+/// The table stands in docs/faults.md as this run made it; with `LAB_WRITE_DOCS` set it is put there.
+fn check_page(table: &str) {
+    const MARKS: [&str; 2] = ["<!-- table: counted -->\n", "<!-- end: counted -->"];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/faults.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (head, rest) = page.split_once(MARKS[0]).unwrap();
+    let (present, tail) = rest.split_once(MARKS[1]).unwrap();
+    if std::env::var_os("LAB_WRITE_DOCS").is_some() {
+        std::fs::write(path, format!("{head}{}{table}{}{tail}", MARKS[0], MARKS[1])).unwrap();
+    } else {
+        assert_eq!(present, table, "docs/faults.md is out of date: LAB_WRITE_DOCS=1 cargo test -p kubevirt measured");
+    }
 }
