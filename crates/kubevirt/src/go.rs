@@ -26,6 +26,23 @@ pub(crate) enum GoError {
     Deadline,
 }
 
+/// A failed handshake in the words of Go's crypto/tls and net/http, from those of rustls.
+fn handshake(why: &str, address: SocketAddr) -> String {
+    let verify = |what: &str| format!("tls: failed to verify certificate: x509: {what}");
+    if why.contains("Expired") || why.contains("expired") {
+        verify("certificate has expired or is not yet valid")
+    } else if why.contains("NotValidForName") || why.contains("not valid for name") {
+        let ip = address.ip();
+        verify(&format!("cannot validate certificate for {ip} because it doesn't contain any IP SANs"))
+    } else if why.contains("UnknownIssuer") {
+        verify("certificate signed by unknown authority")
+    } else if why.contains("corrupt message") || why.contains("InvalidContentType") {
+        "http: server gave HTTP response to HTTPS client".to_owned()
+    } else {
+        format!("tls: {why}")
+    }
+}
+
 impl GoError {
     pub(crate) fn from_connect(error: &ConnectError) -> Self {
         match error {
@@ -37,7 +54,7 @@ impl GoError {
             ConnectError::Tls { address, source } => match source.kind() {
                 std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Self::Reset(*address),
                 std::io::ErrorKind::UnexpectedEof => Self::Eof,
-                _ => Self::Tls(source.to_string()),
+                _ => Self::Tls(handshake(&source.to_string(), *address)),
             },
             ConnectError::Http { .. } => Self::Eof,
         }
@@ -78,7 +95,7 @@ impl GoError {
             Self::Eof => "EOF".to_owned(),
             Self::Stream(id) => format!("stream error: stream ID {id}; INTERNAL_ERROR; received from peer"),
             Self::ConnectionLost => "http2: client connection lost".to_owned(),
-            Self::Tls(why) => format!("tls: {why}"),
+            Self::Tls(why) => why.clone(),
             Self::Deadline => "context deadline exceeded".to_owned(),
         };
         format!("{method} {url}: {why}")
