@@ -373,4 +373,75 @@ mod tests {
         }
         assert!(FieldSelector::parse("metadata.name").is_err());
     }
+
+    /// A requirement as text, and what it means for a label that is there or not.
+    #[derive(Clone, Debug)]
+    enum Requirement {
+        Is(String, String),
+        IsNot(String, String),
+        In(String, Vec<String>),
+        NotIn(String, Vec<String>),
+        Exists(String),
+        Missing(String),
+    }
+
+    impl Requirement {
+        fn text(&self) -> String {
+            match self {
+                Self::Is(key, value) => format!("{key}={value}"),
+                Self::IsNot(key, value) => format!("{key} != {value}"),
+                Self::In(key, values) => format!("{key} in ({})", values.join(", ")),
+                Self::NotIn(key, values) => format!("{key} notin ({})", values.join(",")),
+                Self::Exists(key) => key.clone(),
+                Self::Missing(key) => format!("!{key}"),
+            }
+        }
+
+        fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+            match self {
+                Self::Is(key, value) => labels.get(key) == Some(value),
+                Self::IsNot(key, value) => labels.get(key) != Some(value),
+                Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
+                Self::NotIn(key, values) => !labels.get(key).is_some_and(|value| values.contains(value)),
+                Self::Exists(key) => labels.contains_key(key),
+                Self::Missing(key) => !labels.contains_key(key),
+            }
+        }
+    }
+
+    fn requirement() -> impl proptest::strategy::Strategy<Value = Requirement> {
+        use proptest::prelude::*;
+        let (key, value) = ("[ab]", "[xyz]");
+        let values = || proptest::collection::vec(value, 1..3);
+        prop_oneof![
+            (key, value).prop_map(|(key, value)| Requirement::Is(key, value)),
+            (key, value).prop_map(|(key, value)| Requirement::IsNot(key, value)),
+            (key, values()).prop_map(|(key, values)| Requirement::In(key, values)),
+            (key, values()).prop_map(|(key, values)| Requirement::NotIn(key, values)),
+            key.prop_map(Requirement::Exists),
+            key.prop_map(Requirement::Missing),
+        ]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn selectors_mean_what_each_of_their_requirements_means(
+            requirements in proptest::collection::vec(requirement(), 0..5),
+            labels in proptest::collection::btree_map("[abc]", "[xyz]", 0..3),
+        ) {
+            let text: Vec<String> = requirements.iter().map(Requirement::text).collect();
+            let selector = LabelSelector::parse(&text.join(",")).unwrap();
+            let expected = requirements.iter().all(|requirement| requirement.holds(&labels));
+            let object = json!(labels);
+            proptest::prop_assert_eq!(selector.matches(&object), expected, "{:?} {}", text, object);
+            // Written and read again it is the same selector.
+            let again = LabelSelector::parse(&selector.to_string()).unwrap();
+            proptest::prop_assert_eq!(again.matches(&object), expected, "{}", selector);
+        }
+
+        #[test]
+        fn no_text_makes_a_selector_panic(text in ".{0,40}") {
+            let _ = (LabelSelector::parse(&text), FieldSelector::parse(&text));
+        }
+    }
 }
