@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::resource::Resource;
+use crate::store::Stored;
 
 /// Fields of an Event: in `events.k8s.io/v1`, and as they are stored.
 const EVENT_FIELDS: [(&str, &str); 7] = [
@@ -40,9 +41,16 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
 }
 
 /// Brings a stored object into the form that a version has.
-pub(crate) fn from_storage(resource: &Resource, object: &mut Value) {
+fn from_storage(resource: &Resource, object: &mut Value) {
     if is_new_event(resource) {
         rename(object, EVENT_FIELDS.iter().map(|(new, stored)| (*stored, *new)));
     }
     object["apiVersion"] = resource.api_version().into();
+}
+
+/// A stored object as a version shows it.
+pub(crate) fn shown(stored: &Stored, resource: &Resource) -> Value {
+    let mut object = stored.value();
+    from_storage(resource, &mut object);
+    object
 }

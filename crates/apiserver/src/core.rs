@@ -232,8 +232,12 @@ impl Core {
 
     /// 403 unless the request is allowed.
     pub(crate) fn authorize(&self, call: &Call<'_>) -> Result<(), Status> {
-        let wanted = Attributes::of(call.info, call.method);
-        if self.allows(call.who, &wanted) { Ok(()) } else { Err(rbac::forbidden(call.who, &wanted)) }
+        self.demand(call.who, &Attributes::of(call.info, call.method))
+    }
+
+    /// 403 unless a user may do something.
+    pub(crate) fn demand(&self, who: &Identity, wanted: &Attributes<'_>) -> Result<(), Status> {
+        if self.allows(who, wanted) { Ok(()) } else { Err(rbac::forbidden(who, wanted)) }
     }
 
     /// The resource that a request is about.
@@ -427,7 +431,5 @@ pub(crate) fn encode(stored: &Stored, resource: &Resource) -> Bytes {
     if *stored.api_version == *api_version {
         return stored.json.clone();
     }
-    let mut value = stored.value();
-    convert::from_storage(resource, &mut value);
-    serde_json::to_vec(&value).unwrap_or_default().into()
+    serde_json::to_vec(&convert::shown(stored, resource)).unwrap_or_default().into()
 }

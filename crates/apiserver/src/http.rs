@@ -15,7 +15,6 @@ use wire::{Answer, Body, BodyError, ConnectionInfo};
 use crate::connect::{Arrived, Connect};
 use crate::core::{Call, Core, List, Reply, encode};
 use crate::resource::Resource;
-use crate::store::Stored;
 use crate::watch::{WatchEvent, Watcher};
 use crate::{PodBackend, aggregate, connect, convert, discovery, identify, rbac, table};
 
@@ -232,9 +231,7 @@ impl Shell {
         if opens_stream && arrived.method == http::Method::GET {
             // A WebSocket can only be asked for by GET, and does what a POST does (`AuthorizePodWebsocketUpgradeCreatePermission`).
             let wanted = rbac::Attributes { verb: "create", ..rbac::Attributes::of(info, arrived.method) };
-            if !self.core.allows(who, &wanted) {
-                return Err(rbac::forbidden(who, &wanted));
-            }
+            self.core.demand(who, &wanted)?;
         }
         let pods = self.pods.as_ref().ok_or_else(|| Status::new(501, "this server runs no pods"))?;
         let request = |pod| Connect { pods, pod, info, arrived };
@@ -319,11 +316,7 @@ fn render(reply: Reply, resource: Option<&Resource>, wants: &Wants, now: Timesta
             Form::Plain if !wants.yaml => {
                 wire::json(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), encode(&stored, resource))
             }
-            _ => {
-                let mut value = stored.value();
-                convert::from_storage(resource, &mut value);
-                respond(code, &formed(value, resource, &wants.form, now), wants.yaml)
-            }
+            _ => respond(code, &formed(convert::shown(&stored, resource), resource, &wants.form, now), wants.yaml),
         },
         (Reply::Value(code, value), Some(resource)) if value["kind"] == resource.kind.as_str() => {
             respond(code, &formed(value, resource, &wants.form, now), wants.yaml)
@@ -394,8 +387,7 @@ fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) 
                 out.push(b'{');
                 out.extend_from_slice(&item.json_without_type());
             } else {
-                let mut value = item.value();
-                convert::from_storage(resource, &mut value);
+                let mut value = convert::shown(item, resource);
                 without_type(&mut value);
                 let _ = serde_json::to_writer(&mut out, &value);
             }
@@ -403,12 +395,7 @@ fn render_list(list: &List, resource: &Resource, wants: &Wants, now: Timestamp) 
         out.extend_from_slice(b"]}");
         return wire::json(StatusCode::OK, out);
     }
-    let shown = |item: &Arc<Stored>| {
-        let mut value = item.value();
-        convert::from_storage(resource, &mut value);
-        value
-    };
-    let mut objects: Vec<Value> = list.items.iter().map(shown).collect();
+    let mut objects: Vec<Value> = list.items.iter().map(|item| convert::shown(item, resource)).collect();
     if resource.custom.is_none() && wants.form == Form::Plain {
         objects.iter_mut().for_each(without_type);
     }

@@ -64,7 +64,7 @@ fn impersonate(core: &Core, who: &Identity, headers: &HeaderMap) -> Result<Ident
     let account = other.as_service_account().map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
     let check = |group: &str, resource: &str, namespace: &str, name: &str| {
         let wanted = rbac::Attributes { verb: "impersonate", group, resource: resource.to_owned(), namespace, name, path: "" };
-        if core.allows(who, &wanted) { Ok(()) } else { Err(rbac::forbidden(who, &wanted)) }
+        core.demand(who, &wanted)
     };
     match &account {
         Some((namespace, name)) => check("", "serviceaccounts", namespace, name)?,

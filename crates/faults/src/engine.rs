@@ -1,7 +1,7 @@
 //! The ordered list of rules and their budgets.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use jiff::Timestamp;
 use kubeapi::RequestInfo;
@@ -72,8 +72,9 @@ pub struct Decision {
 
 impl Decision {
     /// The effect; pass where no rule matched.
-    pub fn effect(&self) -> Effect {
-        self.rule.as_ref().map_or_else(Effect::default, |(rule, _)| rule.effect.clone())
+    pub fn effect(&self) -> &Effect {
+        static PASS: LazyLock<Effect> = LazyLock::new(Effect::default);
+        self.rule.as_ref().map_or(&*PASS, |(rule, _)| &rule.effect)
     }
 
     /// Two numbers between 0 and 1 for this hit, the same in every run with the rule's seed.

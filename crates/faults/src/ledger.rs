@@ -43,23 +43,18 @@ impl Client {
             let hash: String = Sha256::digest(token).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
             return Self { user: format!("token:{hash}"), ..Self::default() };
         };
-        let user = claims["sub"].as_str().unwrap_or("system:anonymous").to_owned();
-        let account = user
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|rest| rest.split_once(':'))
-            .map(|(namespace, name)| format!("{namespace}/{name}"));
-        let groups = match &account {
-            Some(account) => {
-                let namespace = account.split('/').next().unwrap_or_default();
-                vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
-            }
-            None => Vec::new(),
-        };
+        let user = claims["sub"].as_str().unwrap_or("system:anonymous");
+        let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+        let known = account.map(|(namespace, name)| Self::service_account(namespace, name)).unwrap_or_default();
+        Self { pod: claims["kubernetes.io"]["pod"]["name"].as_str().map(str::to_owned), user: user.to_owned(), ..known }
+    }
+
+    /// A ServiceAccount, with the groups that every one is in.
+    pub(crate) fn service_account(namespace: &str, name: &str) -> Self {
         Self {
-            service_account: account,
-            groups,
-            pod: claims["kubernetes.io"]["pod"]["name"].as_str().map(str::to_owned),
-            user,
+            user: format!("system:serviceaccount:{namespace}:{name}"),
+            service_account: Some(format!("{namespace}/{name}")),
+            groups: vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")],
             ..Self::default()
         }
     }
@@ -278,6 +273,7 @@ mod tests {
         let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
         let client = Client::from_authorization(Some(&format!("Bearer x.{payload}.y")));
         assert_eq!((client.service_account.as_deref(), client.key()), (Some("a/b"), "p"));
+        assert_eq!(client.groups, ["system:serviceaccounts", "system:serviceaccounts:a"]);
         let opaque = Client::from_authorization(Some("Bearer hunter2"));
         assert!(opaque.user.starts_with("token:") && !format!("{opaque:?}").contains("hunter2"));
         assert_eq!(Client::from_authorization(None).user, "system:anonymous");

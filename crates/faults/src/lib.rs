@@ -16,7 +16,7 @@ mod tls;
 
 pub use engine::{ArmedRule, Decision, Engine};
 pub use ledger::{Client, Entry, Ledger, LedgerKey, Outcome, Snapshot};
-pub use proxy::{Dialling, PodDirectory, PodIdentity, Proxy, Upstream};
+pub use proxy::{PodDirectory, PodIdentity, Proxy, Upstream};
 pub use rule::{
     BandwidthEffect, BodyEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, OneOrMany, Phase,
     Rule, RuleError, StatusEffect, TlsEffect, Unit, WatchEffect,

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use kubeapi::{RequestInfo, Status};
-use wire::{Abort, Admission, Answer, Body, ConnectionInfo, Gate, Handler, IncomingConnection};
+use kubeapi::{RequestInfo, Status, Verb};
+use wire::{Abort, Admission, Answer, Body, ConnectionInfo, Dialling, Gate, Handler, IncomingConnection};
 
 use crate::engine::{Decision, Engine};
 use crate::ledger::{Client, Ledger, LedgerKey, Opening, Outcome};
@@ -54,17 +54,6 @@ impl PodDirectory for () {
     fn find(&self, _address: IpAddr) -> Option<PodIdentity> {
         None
     }
-}
-
-/// What becomes of a connection that is about to be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialling {
-    /// It may be opened.
-    Admitted,
-    /// It is refused.
-    Refused,
-    /// Nobody answers: the client waits as long as it waits for connections.
-    Unanswered,
 }
 
 /// How long a connection without an answer is held for clients that did not ask before. Go gives up a handshake after 10 s.
@@ -131,11 +120,9 @@ impl Proxy {
         match self.pods.find(address) {
             None => Client { user: "system:anonymous".to_owned(), address: address.to_string(), ..Client::default() },
             Some(pod) => Client {
-                user: format!("system:serviceaccount:{}:{}", pod.namespace, pod.service_account),
-                service_account: Some(format!("{}/{}", pod.namespace, pod.service_account)),
                 pod: Some(pod.name),
                 address: address.to_string(),
-                ..Client::default()
+                ..Client::service_account(&pod.namespace, &pod.service_account)
             },
         }
     }
@@ -156,7 +143,7 @@ impl Proxy {
         let now = Timestamp::now();
         let decision = self.engine.decide_connection(now, phase, &client);
         let (rule, _) = decision.rule.as_ref()?;
-        let effect = decision.effect();
+        let effect = decision.effect().clone();
         let number = self.ledger.open(Opening {
             now,
             connection: 0,
@@ -179,16 +166,17 @@ impl Proxy {
     }
 
     /// Decides over a request and opens its entry in the ledger.
-    fn decide(&self, request: &Request<Body>, connection: &ConnectionInfo) -> (Decision, Open) {
+    fn decide(&self, request: &Request<Body>, connection: &ConnectionInfo) -> (Decision, Verb, Open) {
         let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let mut client = Client::from_authorization(text(header::AUTHORIZATION));
+        let mut client = match &connection.client {
+            // A certificate counts before a token, as it does at the API server.
+            Some(subject) => {
+                Client { user: subject.common_name.clone(), groups: subject.organisations.clone(), ..Client::default() }
+            }
+            None => Client::from_authorization(text(header::AUTHORIZATION)),
+        };
         client.user_agent = text(header::USER_AGENT).unwrap_or_default().to_owned();
         client.address = connection.peer.to_string();
-        if let Some(subject) = &connection.client {
-            // A certificate counts before a token, as it does at the API server.
-            client.user.clone_from(&subject.common_name);
-            client.groups.clone_from(&subject.organisations);
-        }
         if client.pod.is_none()
             && let Some(pod) = self.pods.find(connection.peer.ip())
         {
@@ -218,14 +206,14 @@ impl Proxy {
                 code: String::new(),
             }),
         };
-        (decision, open)
+        (decision, info.verb, open)
     }
 
     async fn apply(&self, request: Request<Body>) -> Answer {
         let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_else(ConnectionInfo::in_process);
-        let (decision, open) = self.decide(&request, &connection);
+        let (decision, verb, open) = self.decide(&request, &connection);
         let effect = decision.effect();
-        match &effect {
+        match effect {
             Effect { status: Some(status), .. } => {
                 open.close(Outcome::Answered { status: status.code });
                 Ok(injected(status))
@@ -247,19 +235,26 @@ impl Proxy {
                 open.close(Outcome::Failed);
                 Err(Abort("injected hang"))
             }
-            _ => self.pass(request, &connection, &decision, open).await,
+            _ => self.pass(request, &connection, &decision, verb, open).await,
         }
     }
 
     /// Hands a request on, and does to its answer what the effect wants.
-    async fn pass(&self, request: Request<Body>, connection: &ConnectionInfo, decision: &Decision, open: Open) -> Answer {
+    async fn pass(
+        &self,
+        request: Request<Body>,
+        connection: &ConnectionInfo,
+        decision: &Decision,
+        verb: Verb,
+        open: Open,
+    ) -> Answer {
         let effect = decision.effect();
         let pause = effect.delay.as_ref().map(|delay| delay.pause(decision.randoms())).unwrap_or_default();
         let late = effect.delay.as_ref().is_some_and(|delay| delay.after);
         if !late && !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let is_watch = is_watch(&request);
+        let is_watch = verb == Verb::Watch;
         let response = match self.upstream.call(request).await {
             Ok(response) => response,
             Err(abort) => {
@@ -287,19 +282,16 @@ impl Proxy {
                 (Outcome::Passed { status }, Ok(tamper::throttle(response, bandwidth.bytes_per_second)))
             }
             Effect { body: Some(body), .. } if !is_watch => {
-                (Outcome::Damaged { status }, Ok(tamper::replace(response, &body).await))
+                (Outcome::Damaged { status }, Ok(tamper::replace(response, body).await))
             }
-            Effect { watch: Some(watch), .. } if is_watch => (Outcome::Damaged { status }, Ok(tamper::watch(response, watch))),
+            Effect { watch: Some(watch), .. } if is_watch => {
+                (Outcome::Damaged { status }, Ok(tamper::watch(response, watch.clone())))
+            }
             _ => (Outcome::Passed { status }, Ok(response)),
         };
         open.close(outcome);
         answer
     }
-}
-
-fn is_watch(request: &Request<Body>) -> bool {
-    let uri = request.uri();
-    RequestInfo::parse(request.method().as_str(), uri.path(), uri.query()).verb == kubeapi::Verb::Watch
 }
 
 /// The answer of a `status` effect: a `Status` body as the API server would send it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -125,13 +125,12 @@ pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<B
     let (sender, changed) = wire::stream_channel(QUEUE);
     tokio::spawn(async move {
         let mut events = Events { effect, shown: 0, kept: None, sender };
-        let mut rest = Vec::new();
+        let mut rest = BytesMut::new();
         let mut frames = body.into_data_stream();
         while let Some(Ok(data)) = frames.next().await {
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                if !events.take(line).await {
+                if !events.take(rest.split_to(end + 1).freeze()).await {
                     return;
                 }
             }
@@ -158,7 +157,7 @@ impl Events {
     }
 
     /// Hands one event on; false at the end of the stream.
-    async fn take(&mut self, line: Vec<u8>) -> bool {
+    async fn take(&mut self, line: Bytes) -> bool {
         let is_bookmark = line.starts_with(b"{\"type\":\"BOOKMARK\"");
         let counts = !is_bookmark;
         match &self.effect {
@@ -185,7 +184,7 @@ impl Events {
             }
             WatchEffect::Reorder if counts => {
                 let Some(first) = self.kept.take() else {
-                    self.kept = Some(line.into());
+                    self.kept = Some(line);
                     return true;
                 };
                 self.shown += 2;
@@ -198,7 +197,6 @@ impl Events {
             _ => {}
         }
         self.shown += u64::from(counts);
-        let line = Bytes::from(line);
         let twice = counts && self.effect == WatchEffect::Duplicate;
         self.send(line.clone()).await && (!twice || self.send(line).await)
     }

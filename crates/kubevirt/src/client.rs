@@ -15,9 +15,9 @@ use hyper::body::Incoming;
 use metrics::Registry;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use wire::{Connection, Dial, Protocol};
+use wire::{Connection, Dial, Dialling, Protocol};
 
-use crate::component::{Dialling, Network};
+use crate::component::Network;
 use crate::go::GoError;
 use crate::labels::{latency_verb, resource_and_verb, url_template};
 use crate::release::ClientSpec;

@@ -29,18 +29,7 @@ const PORT: u16 = 8443;
 /// The network between pods and API server, where it can say no before a connection is made.
 pub trait Network: Send + Sync + 'static {
     /// What becomes of a connection that a client at this address is about to open to the API server.
-    fn dialling(&self, source: IpAddr) -> Dialling;
-}
-
-/// What becomes of a connection that is about to be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialling {
-    /// It may be opened.
-    Admitted,
-    /// It is refused.
-    Refused,
-    /// Nobody answers.
-    Unanswered,
+    fn dialling(&self, source: IpAddr) -> wire::Dialling;
 }
 
 /// What all components of one lab share.

@@ -16,6 +16,6 @@ mod lease;
 mod log;
 mod release;
 
-pub use component::{Component, Dialling, Network, World};
+pub use component::{Component, Network, World};
 pub use labels::resource_and_verb;
 pub use release::{ComponentSpec, Release, ReleaseError};

@@ -27,6 +27,17 @@ pub struct Dial {
     pub server_name: Option<String>,
 }
 
+/// What becomes of a connection that is about to be opened, where that can be asked beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialling {
+    /// It may be opened.
+    Admitted,
+    /// It is refused.
+    Refused,
+    /// Nobody answers: the client waits as long as it waits for connections.
+    Unanswered,
+}
+
 /// Why no connection came about. The variant tells the phase, which decides how Go words the failure.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::rules::{
     KEPT_METADATA, changes_generation, check_namespace, check_type, check_url, clean_metadata, keep_service_address,
-    may_create_on_update, object_version, requires_version, restrict, validate_new,
+    may_create_on_update, object_version, requires_version, restrict, take_namespace, validate_new,
 };
 use crate::apply::{self, Writer};
 use crate::body::{self, FieldValidation};
@@ -63,9 +63,6 @@ impl Core {
         self.prepare_new(now, call, resource, namespace, &mut body)?;
         let dry_run = options::is_dry_run(&call.info.query);
         self.default_and_admit(resource, &mut body, None)?;
-        if is_service(resource) {
-            Self::assign_addresses(&mut self.write(), resource, &mut body, None)?;
-        }
         match call.admitted {
             None => {
                 let state = self.read();
@@ -77,6 +74,12 @@ impl Core {
                 admitted.take_over(&mut body);
                 self.default_and_admit(resource, &mut body, None)?;
             }
+        }
+        // Addresses and ports of Services are given out, and the lock is kept until the Service is in, so that nobody else gets
+        // the same.
+        let mut guard = is_service(resource).then(|| self.write());
+        if let Some(state) = &mut guard {
+            Self::assign_addresses(state, resource, &mut body, None)?;
         }
         validate_new(resource, &body, None)?;
         if resource.group == "rbac.authorization.k8s.io" {
@@ -93,12 +96,13 @@ impl Core {
             }
         }
         if dry_run {
-            let is_there = self.read().store.get(&storage, namespace, &name).is_some();
+            let state = guard.unwrap_or_else(|| self.write());
+            let is_there = state.store.get(&storage, namespace, &name).is_some();
             return if is_there { Err(exists()) } else { Ok(Reply::Value(201, body)) };
         }
         convert::to_storage(resource, &mut body);
         let draft = Draft::of(body);
-        let mut guard = self.write();
+        let mut guard = guard.unwrap_or_else(|| self.write());
         let state = &mut *guard;
         if resource.namespaced {
             check_namespace(state, resource, namespace, &name)?;
@@ -122,15 +126,7 @@ impl Core {
         body: &mut Value,
     ) -> Result<(), Status> {
         if resource.namespaced {
-            match object::namespace(body) {
-                "" => body["metadata"]["namespace"] = namespace.into(),
-                of if of == namespace => {}
-                _ => {
-                    return Err(Status::bad_request(
-                        "the namespace of the provided object does not match the namespace sent on the request",
-                    ));
-                }
-            }
+            take_namespace(body, namespace)?;
         } else if let Some(metadata) = body["metadata"].as_object_mut() {
             metadata.remove("namespace");
         }
@@ -245,15 +241,13 @@ impl Core {
             }
             return Err(Status::not_found(&resource.group, &resource.plural, name));
         };
-        let mut old = old.value();
-        convert::from_storage(resource, &mut old);
-        self.replace(&mut state, now, call, resource, &old, body, subresource)
+        self.replace(&mut state, now, call, resource, &convert::shown(&old, resource), body, subresource)
     }
 
     /// 403 unless the caller may also create what he would update.
     fn check_may_create(&self, call: &Call<'_>) -> Result<(), Status> {
         let wanted = rbac::Attributes { verb: "create", ..rbac::Attributes::of(call.info, call.method) };
-        if self.allows(call.who, &wanted) { Ok(()) } else { Err(rbac::forbidden(call.who, &wanted)) }
+        self.demand(call.who, &wanted)
     }
 
     /// Puts `new` in the place of `old`, as the main resource or one of its subresources.

@@ -19,8 +19,11 @@ use crate::subresource::unsupported;
 const MAX_OBJECT: usize = 3 * 1024 * 1024;
 
 /// What etcd's limit makes the real server answer.
-fn too_large() -> Status {
-    Status::new(413, "etcdserver: request is too large").with_reason("RequestEntityTooLarge")
+fn check_size(object: &Value) -> Result<(), Status> {
+    if object.to_string().len() <= MAX_OBJECT {
+        return Ok(());
+    }
+    Err(Status::new(413, "etcdserver: request is too large").with_reason("RequestEntityTooLarge"))
 }
 
 impl Core {
@@ -46,10 +49,9 @@ impl Core {
         let Some(old) = state.store.get(&resource.storage(), namespace, name) else {
             return Err(Status::not_found(&resource.group, &resource.plural, name));
         };
-        let room = MAX_OBJECT.saturating_sub(call.body.len());
-        let check_size = old.json.len() > room;
-        let mut old = old.value();
-        convert::from_storage(resource, &mut old);
+        // Merging adds no more than was sent; a JSON patch can copy.
+        let may_be_large = kind == PatchKind::Json || old.json.len() + call.body.len() > MAX_OBJECT;
+        let old = convert::shown(&old, resource);
         let mut new = old.clone();
         match kind {
             PatchKind::Json => patch::json_patch(&mut new, &patch.value)?,
@@ -62,8 +64,8 @@ impl Core {
         if !new.is_object() {
             return Err(Status::bad_request("the patch leaves no object"));
         }
-        if (check_size || kind == PatchKind::Json) && new.to_string().len() > MAX_OBJECT {
-            return Err(too_large());
+        if may_be_large {
+            check_size(&new)?;
         }
         let validation = FieldValidation::from_query(&call.info.query);
         check_type(resource, &mut new)?;
@@ -143,17 +145,16 @@ impl Core {
                 other => other,
             };
         };
-        let is_large = live.json.len() > MAX_OBJECT.saturating_sub(call.body.len());
-        let mut live = live.value();
-        convert::from_storage(resource, &mut live);
+        let may_be_large = live.json.len() + call.body.len() > MAX_OBJECT;
+        let live = convert::shown(&live, resource);
         let wanted = object_version(config);
         if !wanted.is_empty() && wanted != object_version(&live) {
             let why = "the object has been modified; please apply your changes to the latest version and try again";
             return Err(Status::conflict(&resource.group, &resource.plural, name, why));
         }
         let mut merged = apply::apply(resource, &live, config, &writer, force)?;
-        if is_large && merged.to_string().len() > MAX_OBJECT {
-            return Err(too_large());
+        if may_be_large {
+            check_size(&merged)?;
         }
         let managed = merged["metadata"]["managedFields"].take();
         body::conform(resource, &mut merged, &[], FieldValidation::Ignore)?;

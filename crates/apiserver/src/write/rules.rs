@@ -115,9 +115,11 @@ pub(super) fn check_url(resource: &Resource, body: &mut Value, namespace: &str, 
             )));
         }
     }
-    if !resource.namespaced {
-        return Ok(());
-    }
+    if resource.namespaced { take_namespace(body, namespace) } else { Ok(()) }
+}
+
+/// The namespace of a body must be that of the request; left out, it is taken from it.
+pub(super) fn take_namespace(body: &mut Value, namespace: &str) -> Result<(), Status> {
     match object::namespace(body) {
         "" => body["metadata"]["namespace"] = namespace.into(),
         of if of == namespace => {}

@@ -75,6 +75,27 @@ async fn services_do_not_share_addresses() {
     assert_eq!((kept.code, &kept.body["spec"]["clusterIP"]), (200, &address), "{}", kept.message());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn services_that_are_made_at_the_same_time_share_nothing() {
+    let server = std::sync::Arc::new(server());
+    let making = (0..40).map(|number| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let spec =
+                json!({"metadata": {"name": format!("s-{number}")}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+            let made = post(&server, "/api/v1/namespaces/default/services", spec).await;
+            assert_eq!(made.code, 201, "{}", made.message());
+            (made.body["spec"]["clusterIP"].to_string(), made.body["spec"]["ports"][0]["nodePort"].to_string())
+        })
+    });
+    let (mut addresses, mut ports) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for made in making.collect::<Vec<_>>() {
+        let (address, port) = made.await.unwrap();
+        assert!(addresses.insert(address.clone()), "{address} twice");
+        assert!(ports.insert(port.clone()), "{port} twice");
+    }
+}
+
 #[tokio::test]
 async fn no_patch_makes_an_object_that_no_request_could_bring() {
     let server = server();

@@ -151,12 +151,8 @@ fn upstream(request: Request<Body>) -> futures_util::future::BoxFuture<'static, 
 struct Asks(Arc<Proxy>);
 
 impl crate::component::Network for Asks {
-    fn dialling(&self, source: std::net::IpAddr) -> crate::Dialling {
-        match self.0.dialling(source) {
-            faults::Dialling::Admitted => crate::Dialling::Admitted,
-            faults::Dialling::Refused => crate::Dialling::Refused,
-            faults::Dialling::Unanswered => crate::Dialling::Unanswered,
-        }
+    fn dialling(&self, source: std::net::IpAddr) -> wire::Dialling {
+        self.0.dialling(source)
     }
 }
 

@@ -87,12 +87,8 @@ impl PodDirectory for Directory {
 struct ProxyNetwork(Arc<Proxy>);
 
 impl Network for ProxyNetwork {
-    fn dialling(&self, source: IpAddr) -> kubevirt::Dialling {
-        match self.0.dialling(source) {
-            faults::Dialling::Admitted => kubevirt::Dialling::Admitted,
-            faults::Dialling::Refused => kubevirt::Dialling::Refused,
-            faults::Dialling::Unanswered => kubevirt::Dialling::Unanswered,
-        }
+    fn dialling(&self, source: IpAddr) -> wire::Dialling {
+        self.0.dialling(source)
     }
 }
 
