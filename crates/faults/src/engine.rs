@@ -1,20 +1,22 @@
 //! The ordered list of rules and their budgets.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kubeapi::RequestInfo;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::ledger::Client;
-use crate::rule::{Count, Effect, Phase, Rule, RuleError, random};
+use crate::client::Client;
+use crate::rule::{Asked, Count, Effect, Phase, Rule, RuleError, random};
 
-/// How many clients a rule with `perClient` tells apart; those that come later share a count.
+/// How many clients are told apart; those that come later share a count.
 const MAX_CLIENTS: usize = 10_000;
 
 /// A rule in force, with what it did so far.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmedRule {
     /// Counts rules of this engine from 1.
     pub id: u64,
@@ -35,9 +37,33 @@ struct Armed {
     since: Timestamp,
     total: Count,
     by_client: HashMap<String, Count>,
+    /// Whether the request that it begins with, and the one that it ends with, have come.
+    begun: bool,
+    ended: bool,
 }
 
 impl Armed {
+    fn new(id: u64, now: Timestamp, mut rule: Rule) -> Self {
+        if rule.budget.probability.is_some() && rule.budget.seed.is_none() {
+            // Any number will do, as long as it is shown.
+            rule.budget.seed = Some(now.as_nanosecond().unsigned_abs() as u64 % 1_000_000 + id);
+        }
+        let begun = rule.budget.from_request.is_none();
+        let (total, by_client) = (Count::default(), HashMap::new());
+        Self { id, rule: Arc::new(rule), since: now, total, by_client, begun, ended: false }
+    }
+
+    /// Whether its conditions let it act on this request; it takes note of the requests that they speak of.
+    fn is_open(&mut self, asked: &Asked<'_>) -> bool {
+        let budget = &self.rule.budget;
+        self.ended |= budget.until_request.as_ref().is_some_and(|end| end.matches(asked));
+        let open = self.begun && !self.ended;
+        if !self.begun {
+            self.begun = budget.from_request.as_ref().is_none_or(|begin| begin.matches(asked));
+        }
+        open
+    }
+
     fn takes(&mut self, now: Timestamp, client: &Client) -> bool {
         let elapsed = now.duration_since(self.since).as_secs_f64();
         let budget = &self.rule.budget;
@@ -68,6 +94,12 @@ impl Armed {
 pub struct Decision {
     /// The rule that decided, and which of its hits this is, from 1; none if no rule matched.
     pub rule: Option<(Arc<Rule>, u64)>,
+    /// Which request of its client this is, from 1; 0 for a connection.
+    pub of_client: u64,
+    /// For how long the answer is to be kept, since a `stale` rule speaks of the request, whether or not it decided.
+    pub keep: Option<Duration>,
+    /// Whether any `stale` rule is armed; if not, nothing needs to be kept any more.
+    pub keeps: bool,
 }
 
 impl Decision {
@@ -94,6 +126,8 @@ pub struct Engine {
 struct State {
     rules: Vec<Armed>,
     next_id: u64,
+    /// Requests by client.
+    clients: HashMap<String, u64>,
 }
 
 impl Engine {
@@ -101,21 +135,34 @@ impl Engine {
     ///
     /// # Errors
     /// When the rule cannot work, or a rule of that name is armed.
-    pub fn add(&self, now: Timestamp, mut rule: Rule) -> Result<u64, RuleError> {
-        rule.check()?;
+    pub fn add(&self, now: Timestamp, rule: Rule) -> Result<u64, RuleError> {
+        self.add_all(now, vec![rule]).map(|ids| ids.start)
+    }
+
+    /// Puts rules at the end of the list, all of them or none; their ids.
+    ///
+    /// # Errors
+    /// See [`Engine::add`].
+    pub fn add_all(&self, now: Timestamp, rules: Vec<Rule>) -> Result<Range<u64>, RuleError> {
         let mut state = self.state.lock().expect("no panic while held");
-        if state.rules.iter().any(|armed| armed.rule.name == rule.name) {
-            return Err(RuleError { why: "a fault of that name is armed; clear it first".to_owned(), name: rule.name });
+        for (index, rule) in rules.iter().enumerate() {
+            rule.check()?;
+            let why = if state.rules.iter().any(|armed| armed.rule.name == rule.name) {
+                "a fault of that name is armed; clear it first"
+            } else if rules[..index].iter().any(|other| other.name == rule.name) {
+                "there are two faults of that name"
+            } else {
+                continue;
+            };
+            return Err(RuleError { why: why.to_owned(), name: rule.name.clone() });
         }
-        state.next_id += 1;
-        let id = state.next_id;
-        if rule.budget.probability.is_some() && rule.budget.seed.is_none() {
-            // Any number will do, as long as it is shown.
-            rule.budget.seed = Some(now.as_nanosecond().unsigned_abs() as u64 % 1_000_000);
+        let first = state.next_id + 1;
+        for rule in rules {
+            state.next_id += 1;
+            let armed = Armed::new(state.next_id, now, rule);
+            state.rules.push(armed);
         }
-        let (total, by_client) = (Count::default(), HashMap::new());
-        state.rules.push(Armed { id, rule: Arc::new(rule), since: now, total, by_client });
-        Ok(id)
+        Ok(first..state.next_id + 1)
     }
 
     /// All rules in order.
@@ -131,23 +178,55 @@ impl Engine {
         before - state.rules.len()
     }
 
-    /// Decides over a request.
-    pub fn decide(&self, now: Timestamp, client: &Client, info: &RequestInfo) -> Decision {
-        self.first(now, client, |rule| rule.effect.phase() == Phase::Request && rule.matcher.matches(client, info))
+    /// Decides over a request. `on_connection`: which request of its connection it is, from 1.
+    pub fn decide(&self, now: Timestamp, client: &Client, info: &RequestInfo, on_connection: u64) -> Decision {
+        let mut state = self.state.lock().expect("no panic while held");
+        let of_client = state.count(client.key());
+        let asked = Asked { client, info, of_client, on_connection };
+        let mut keep = None;
+        let mut keeps = false;
+        let mut rule = None;
+        // Every rule looks at every request, for what its conditions wait for; the first that may and will decides.
+        for armed in &mut state.rules {
+            let open = armed.is_open(&asked);
+            keeps |= armed.rule.effect.stale.is_some();
+            if armed.rule.effect.phase() != Phase::Request || !armed.rule.matcher.matches(&asked) {
+                continue;
+            }
+            if let Some(stale) = &armed.rule.effect.stale {
+                keep = keep.max(Some(Duration::from_secs_f64(stale.age)));
+            }
+            if open && rule.is_none() && armed.takes(now, client) {
+                rule = Some((armed.rule.clone(), armed.total.hits));
+            }
+        }
+        Decision { rule, of_client, keep, keeps }
     }
 
     /// Decides over a connection that a client is about to open, or over its handshake.
     pub fn decide_connection(&self, now: Timestamp, phase: Phase, client: &Client) -> Decision {
-        self.first(now, client, |rule| rule.effect.phase() == phase && rule.matcher.matches_dial(client))
-    }
-
-    fn first(&self, now: Timestamp, client: &Client, matches: impl Fn(&Rule) -> bool) -> Decision {
         let mut state = self.state.lock().expect("no panic while held");
-        let found = state.rules.iter_mut().find_map(|armed| {
-            let decides = matches(&armed.rule) && armed.takes(now, client);
+        let rule = state.rules.iter_mut().find_map(|armed| {
+            let speaks = armed.rule.effect.phase() == phase && armed.rule.matcher.matches_dial(client);
+            let decides = speaks && armed.begun && !armed.ended && armed.takes(now, client);
             decides.then(|| (armed.rule.clone(), armed.total.hits))
         });
-        Decision { rule: found }
+        Decision { rule, of_client: 0, keep: None, keeps: true }
+    }
+}
+
+impl State {
+    /// Counts a request of a client; 0 where there are too many clients.
+    fn count(&mut self, client: &str) -> u64 {
+        if let Some(count) = self.clients.get_mut(client) {
+            *count += 1;
+            return *count;
+        }
+        if self.clients.len() >= MAX_CLIENTS {
+            return 0;
+        }
+        self.clients.insert(client.to_owned(), 1);
+        1
     }
 }
 
@@ -173,12 +252,11 @@ mod tests {
     #[test]
     fn the_first_rule_with_budget_decides() {
         let engine = Engine::default();
-        let status = StatusEffect { code: 500, retry_after: None, message: None, headers: Default::default() };
-        let status = Effect { status: Some(status), ..Effect::default() };
+        let status = Effect { status: Some(StatusEffect::of(500)), ..Effect::default() };
         engine.add(NOW, rule("a", reset(), Some(1))).unwrap();
         engine.add(NOW, rule("b", status, Some(1))).unwrap();
         let names: Vec<Option<String>> =
-            (0..3).map(|_| engine.decide(NOW, &Client::default(), &info()).rule.map(|(rule, _)| rule.name.clone())).collect();
+            (0..3).map(|_| engine.decide(NOW, &Client::default(), &info(), 1).rule.map(|(rule, _)| rule.name.clone())).collect();
         assert_eq!(names, [Some("a".to_owned()), Some("b".to_owned()), None]);
         assert!(engine.add(NOW, rule("a", reset(), None)).is_err());
         assert_eq!((engine.clear(Some("a")), engine.clear(None)), (1, 1));
@@ -191,7 +269,8 @@ mod tests {
         let hits: usize = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..8)
                 .map(|_| {
-                    scope.spawn(|| (0..1000).filter(|_| engine.decide(NOW, &Client::default(), &info()).rule.is_some()).count())
+                    scope
+                        .spawn(|| (0..1000).filter(|_| engine.decide(NOW, &Client::default(), &info(), 1).rule.is_some()).count())
                 })
                 .collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).sum()
@@ -207,7 +286,7 @@ mod tests {
         engine.add(NOW, once).unwrap();
         let hits = |pod: &str| {
             let client = Client { pod: Some(pod.to_owned()), ..Client::default() };
-            (0..5).filter(|_| engine.decide(NOW, &client, &info()).rule.is_some()).count()
+            (0..5).filter(|_| engine.decide(NOW, &client, &info(), 1).rule.is_some()).count()
         };
         assert_eq!((hits("a"), hits("b"), hits("a")), (1, 1, 0));
         assert_eq!((engine.list()[0].seen, engine.list()[0].hits), (15, 2));
@@ -221,8 +300,55 @@ mod tests {
         engine.add(NOW, second).unwrap();
         engine.add(NOW, rule("b", Effect { pass: Some(crate::rule::Unit {}), ..Effect::default() }, None)).unwrap();
         let names: Vec<String> = (0..3)
-            .filter_map(|_| engine.decide(NOW, &Client::default(), &info()).rule.map(|(rule, _)| rule.name.clone()))
+            .filter_map(|_| engine.decide(NOW, &Client::default(), &info(), 1).rule.map(|(rule, _)| rule.name.clone()))
             .collect();
         assert_eq!(names, ["b", "a", "b"]);
+    }
+
+    #[test]
+    fn rules_are_armed_together_or_not_at_all() {
+        let engine = Engine::default();
+        engine.add(NOW, rule("b", reset(), None)).unwrap();
+        for rules in
+            [vec![rule("a", reset(), None), rule("b", reset(), None)], vec![rule("a", reset(), None), rule("a", reset(), None)]]
+        {
+            assert!(engine.add_all(NOW, rules).is_err());
+            assert_eq!(engine.list().len(), 1);
+        }
+        assert_eq!(engine.add_all(NOW, vec![rule("c", reset(), None), rule("d", reset(), None)]).unwrap(), 2..4);
+    }
+
+    #[test]
+    fn a_rule_begins_and_ends_with_requests() {
+        let engine = Engine::default();
+        let mut between = rule("a", reset(), None);
+        let matcher = |text: &str| Some(Box::new(serde_json::from_str::<Matcher>(text).unwrap()));
+        between.budget.from_request = matcher(r#"{"verb":"create"}"#);
+        between.budget.until_request = matcher(r#"{"verb":"delete"}"#);
+        engine.add(NOW, between).unwrap();
+        let hits: Vec<&str> = ["GET", "POST", "GET", "PUT", "POST", "DELETE", "GET", "POST"]
+            .into_iter()
+            .filter(|method| {
+                let info = RequestInfo::parse(method, "/api/v1/namespaces/a/pods/p", None);
+                engine.decide(NOW, &Client::default(), &info, 1).rule.is_some()
+            })
+            .collect();
+        assert_eq!(hits, ["GET", "PUT", "POST"]);
+    }
+
+    #[test]
+    fn requests_are_numbered_by_client_and_kept_where_a_rule_wants_the_past() {
+        let engine = Engine::default();
+        let mut second: Rule = rule("a", reset(), None);
+        second.matcher = serde_json::from_str(r#"{"nthOfClient": 2}"#).unwrap();
+        let stale: Rule = serde_json::from_str(r#"{"name":"s","effect":{"stale":{"age":3}},"budget":{"first":1}}"#).unwrap();
+        engine.add_all(NOW, vec![second, stale]).unwrap();
+        let names = |pod: &str| {
+            let client = Client { pod: Some(pod.to_owned()), ..Client::default() };
+            let decision = engine.decide(NOW, &client, &info(), 1);
+            assert_eq!(decision.keep, Some(Duration::from_secs(3)), "whether or not it decides");
+            decision.rule.map_or_else(String::new, |(rule, _)| rule.name.clone())
+        };
+        assert_eq!([names("x"), names("x"), names("y"), names("y")], ["s", "a", "", "a"]);
     }
 }

@@ -7,18 +7,25 @@
 //! Architecture invariant: this crate knows Kubernetes requests, but neither KubeVirt nor Prometheus; engine and ledger take
 //! the time as an argument and do no I/O.
 
+mod client;
+mod control;
 mod engine;
 mod ledger;
 mod proxy;
 mod rule;
+mod stale;
 mod tamper;
 mod tls;
+mod upstream;
 
+pub use client::Client;
+pub use control::{Control, bears_token, control_answer, control_refusal};
 pub use engine::{ArmedRule, Decision, Engine};
-pub use ledger::{Client, Entry, Ledger, LedgerKey, Outcome, Snapshot};
+pub use ledger::{Entry, Ledger, LedgerKey, Outcome, Protocol, Snapshot};
 pub use proxy::{PodDirectory, PodIdentity, Proxy, Upstream};
 pub use rule::{
-    BandwidthEffect, BodyEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, OneOrMany, Phase,
-    Rule, RuleError, StatusEffect, TlsEffect, Unit, WatchEffect,
+    Asked, BandwidthEffect, BodyEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, Numbers,
+    OneOrMany, Phase, Rule, RuleError, StaleEffect, StatusEffect, StreamCode, TlsEffect, Unit, WatchEffect, read_rules,
 };
 pub use tls::WrongIdentities;
+pub use upstream::{Credentials, NetworkUpstream};

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use kubeapi::{RequestInfo, Status, Verb};
 use wire::{Abort, Admission, Answer, Body, ConnectionInfo, Dialling, Gate, Handler, IncomingConnection};
 
+use crate::client::Client;
 use crate::engine::{Decision, Engine};
-use crate::ledger::{Client, Ledger, LedgerKey, Opening, Outcome};
-use crate::rule::{Effect, Phase, StatusEffect, TlsEffect};
+use crate::ledger::{Ledger, Opening, Outcome, Protocol, Word};
+use crate::rule::{BreakEffect, Effect, Phase, StatusEffect, StreamCode, TlsEffect};
+use crate::stale::{self, Past};
 use crate::tamper;
 use crate::tls::WrongIdentities;
 
@@ -66,38 +68,46 @@ pub struct Proxy {
     upstream: Box<dyn Upstream>,
     pods: Box<dyn PodDirectory>,
     wrong: Option<Arc<WrongIdentities>>,
+    past: Past,
 }
 
 /// Closes a ledger entry exactly once, also when the client goes away first.
 struct Open {
     ledger: Arc<Ledger>,
     number: u64,
-    key: Option<LedgerKey>,
+    outcome: Option<Outcome>,
 }
 
 impl Open {
     fn close(mut self, outcome: Outcome) {
-        self.finish(outcome);
-    }
-
-    fn finish(&mut self, outcome: Outcome) {
-        if let Some(mut key) = self.key.take() {
-            key.code = outcome.code();
-            self.ledger.close(self.number, key, outcome);
-        }
+        self.outcome = Some(outcome);
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.finish(Outcome::Cancelled);
+        let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
+        self.ledger.close(self.number, &outcome, Timestamp::now());
     }
 }
 
 impl Proxy {
     /// A proxy without rules.
     pub fn new(upstream: impl Upstream, pods: impl PodDirectory) -> Self {
-        Self { engine: Arc::default(), ledger: Arc::default(), upstream: Box::new(upstream), pods: Box::new(pods), wrong: None }
+        Self {
+            engine: Arc::default(),
+            ledger: Arc::default(),
+            upstream: Box::new(upstream),
+            pods: Box::new(pods),
+            wrong: None,
+            past: Past::default(),
+        }
+    }
+
+    /// With a record that exists already.
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.ledger = Arc::new(ledger);
+        self
     }
 
     /// With certificates for connections that are to fail in the handshake; without them they are reset.
@@ -147,85 +157,62 @@ impl Proxy {
         let number = self.ledger.open(Opening {
             now,
             connection: 0,
-            client: &client,
-            method: "CONNECT",
+            on_connection: 0,
+            of_client: 0,
+            protocol: Protocol::Http1,
+            client: Arc::new(client),
+            method: Word::Borrowed("CONNECT"),
             target: String::new(),
             info: None,
-            rule: Some(rule.name.clone()),
+            rule: Some(&rule.name),
             verdict: effect.name(),
         });
-        let key = LedgerKey {
-            client: client.key().to_owned(),
-            method: "CONNECT".to_owned(),
-            verb: "dial".to_owned(),
-            resource: String::new(),
-            code: "<error>".to_owned(),
-        };
-        self.ledger.close(number, key, Outcome::Failed);
+        self.ledger.close(number, &Outcome::Failed, now);
         Some(effect)
     }
 
     /// Decides over a request and opens its entry in the ledger.
-    fn decide(&self, request: &Request<Body>, connection: &ConnectionInfo) -> (Decision, Verb, Open) {
-        let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-        let mut client = match &connection.client {
-            // A certificate counts before a token, as it does at the API server.
-            Some(subject) => {
-                Client { user: subject.common_name.clone(), groups: subject.organisations.clone(), ..Client::default() }
-            }
-            None => Client::from_authorization(text(header::AUTHORIZATION)),
-        };
-        client.user_agent = text(header::USER_AGENT).unwrap_or_default().to_owned();
-        client.address = connection.peer.to_string();
-        if client.pod.is_none()
-            && let Some(pod) = self.pods.find(connection.peer.ip())
-        {
-            client.pod = Some(pod.name);
-        }
+    fn decide(&self, request: &Request<Body>, connection: &ConnectionInfo) -> (Decision, RequestInfo, Open) {
+        let client = Client::of_request(request.headers(), connection, &*self.pods);
         let info = RequestInfo::parse(request.method().as_str(), request.uri().path(), request.uri().query());
         let now = Timestamp::now();
-        let decision = self.engine.decide(now, &client, &info);
+        let decision = self.engine.decide(now, &client, &info, connection.request);
+        if !decision.keeps {
+            self.past.clear();
+        }
         let number = self.ledger.open(Opening {
             now,
             connection: connection.id,
-            client: &client,
-            method: request.method().as_str(),
+            on_connection: connection.request,
+            of_client: decision.of_client,
+            protocol: request.version().into(),
+            client,
+            method: word(request.method()),
             target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             info: Some(&info),
-            rule: decision.rule.as_ref().map(|(rule, _)| rule.name.clone()),
+            rule: decision.rule.as_ref().map(|(rule, _)| rule.name.as_str()),
             verdict: decision.effect().name(),
         });
-        let open = Open {
-            ledger: self.ledger.clone(),
-            number,
-            key: Some(LedgerKey {
-                client: client.key().to_owned(),
-                method: request.method().to_string(),
-                verb: info.verb.to_string(),
-                resource: info.resource,
-                code: String::new(),
-            }),
-        };
-        (decision, info.verb, open)
+        (decision, info, Open { ledger: self.ledger.clone(), number, outcome: None })
     }
 
     async fn apply(&self, request: Request<Body>) -> Answer {
         let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_else(ConnectionInfo::in_process);
-        let (decision, verb, open) = self.decide(&request, &connection);
+        let (decision, info, open) = self.decide(&request, &connection);
         let effect = decision.effect();
         match effect {
             Effect { status: Some(status), .. } => {
                 open.close(Outcome::Answered { status: status.code });
-                Ok(injected(status))
+                Ok(injected(status, request.uri()))
             }
             Effect { reset: Some(broken), .. } if broken.body().is_none() => {
-                connection.reset_on_close();
-                open.close(Outcome::Failed);
-                Err(Abort("injected reset"))
+                let refused = broken.code == Some(StreamCode::RefusedStream) && request.version() == Version::HTTP_2;
+                open.close(if refused { Outcome::Refused } else { Outcome::Failed });
+                Err(break_off(&connection, *broken, true).await)
             }
             Effect { close: Some(broken), .. } if broken.body().is_none() => {
                 open.close(Outcome::Failed);
-                Err(Abort("injected close"))
+                Err(break_off(&connection, *broken, false).await)
             }
             Effect { hang: Some(_), .. } => {
                 match effect.hang_limit() {
@@ -233,9 +220,9 @@ impl Proxy {
                     None => std::future::pending().await,
                 }
                 open.close(Outcome::Failed);
-                Err(Abort("injected hang"))
+                Err(Abort::new("injected hang"))
             }
-            _ => self.pass(request, &connection, &decision, verb, open).await,
+            _ => self.pass(request, &connection, &decision, &info, open).await,
         }
     }
 
@@ -245,7 +232,7 @@ impl Proxy {
         request: Request<Body>,
         connection: &ConnectionInfo,
         decision: &Decision,
-        verb: Verb,
+        info: &RequestInfo,
         open: Open,
     ) -> Answer {
         let effect = decision.effect();
@@ -254,29 +241,42 @@ impl Proxy {
         if !late && !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let is_watch = verb == Verb::Watch;
-        let response = match self.upstream.call(request).await {
+        let version = request.version();
+        let keep = decision.keep.filter(|_| matches!(info.verb, Verb::Get | Verb::List));
+        let past = keep.map(|age| (stale::key(&request, connection), age));
+        let mut response = match self.upstream.call(request).await {
             Ok(response) => response,
             Err(abort) => {
-                open.close(Outcome::Failed);
+                open.close(Outcome::Unanswered);
                 return Err(abort);
             }
         };
         if late && !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
+        let mut old = None;
+        if let Some((key, age)) = past {
+            response = self.past.keep(key.clone(), Timestamp::now(), response, age).await;
+            if effect.stale.is_some() {
+                old = self.past.find(&key, Timestamp::now(), age);
+            }
+        }
+        if let Some(old) = old {
+            open.close(Outcome::Damaged { status: old.status().as_u16() });
+            return Ok(old);
+        }
         let status = response.status().as_u16();
+        let is_watch = info.verb == Verb::Watch;
         let (outcome, answer) = match effect {
             Effect { lose: Some(_), .. } => {
                 connection.reset_on_close();
-                (Outcome::Lost { status }, Err(Abort("injected loss of the answer")))
+                (Outcome::Lost { status }, Err(Abort::new("injected loss of the answer")))
             }
             Effect { reset: Some(broken), .. } => {
-                let after = broken.body().unwrap_or(0);
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, after, connection.clone(), true)))
+                (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), true)))
             }
             Effect { close: Some(broken), .. } => {
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, broken.body().unwrap_or(0), connection.clone(), false)))
+                (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), false)))
             }
             Effect { bandwidth: Some(bandwidth), .. } => {
                 (Outcome::Passed { status }, Ok(tamper::throttle(response, bandwidth.bytes_per_second)))
@@ -287,6 +287,14 @@ impl Proxy {
             Effect { watch: Some(watch), .. } if is_watch => {
                 (Outcome::Damaged { status }, Ok(tamper::watch(response, watch.clone())))
             }
+            Effect { goaway: Some(_), .. } => {
+                if version == Version::HTTP_2 {
+                    connection.retire();
+                } else {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                (Outcome::Passed { status }, Ok(response))
+            }
             _ => (Outcome::Passed { status }, Ok(response)),
         };
         open.close(outcome);
@@ -294,15 +302,51 @@ impl Proxy {
     }
 }
 
-/// The answer of a `status` effect: a `Status` body as the API server would send it.
-fn injected(effect: &StatusEffect) -> Response<Body> {
+/// A method as the ledger keeps it.
+fn word(method: &http::Method) -> Word {
+    match *method {
+        http::Method::GET => Word::Borrowed("GET"),
+        http::Method::POST => Word::Borrowed("POST"),
+        http::Method::PUT => Word::Borrowed("PUT"),
+        http::Method::PATCH => Word::Borrowed("PATCH"),
+        http::Method::DELETE => Word::Borrowed("DELETE"),
+        ref other => Word::Owned(other.to_string()),
+    }
+}
+
+/// Ends a request before its headers: the stream alone (HTTP/2), or the connection.
+async fn break_off(connection: &ConnectionInfo, broken: BreakEffect, reset: bool) -> Abort {
+    if reset {
+        connection.reset_on_close();
+    }
+    if broken.connection {
+        connection.break_off();
+        // The connection takes this request with it; an answer of any kind could overtake its end.
+        std::future::pending::<()>().await;
+    }
+    match broken.code {
+        Some(code) => Abort::with_code("injected reset", code.number()),
+        None => Abort::new("injected reset"),
+    }
+}
+
+/// The answer of a `status` effect: a `Status` body as the API server would send it, unless it has a body of its own.
+fn injected(effect: &StatusEffect, asked: &http::Uri) -> Response<Body> {
     let message = effect.message.clone().unwrap_or_else(|| "injected".to_owned());
     let mut status = Status::new(effect.code, message);
     if let Some(seconds) = effect.retry_after {
         status.details = serde_json::json!({"retryAfterSeconds": seconds});
     }
     let code = http::StatusCode::from_u16(effect.code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = wire::json(code, status.body().to_string());
+    let mut response = match &effect.body {
+        None => wire::json(code, status.body().to_string()),
+        Some(body) => wire::text(code, body.clone()),
+    };
+    if code.is_redirection()
+        && let Ok(location) = HeaderValue::try_from(asked.path_and_query().map_or("/", |asked| asked.as_str()))
+    {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
     if let Some(seconds) = effect.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

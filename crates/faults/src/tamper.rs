@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use wire::{Body, BodyError, ConnectionInfo};
 
-use crate::rule::{BodyEffect, WatchEffect};
+use crate::rule::{BodyEffect, BreakEffect, WatchEffect};
 
 /// The longest body that is read to be changed, in bytes; a longer one is passed as it is.
 const MAX_BODY: usize = 256 * 1024 * 1024;
@@ -34,8 +34,9 @@ async fn gone_out(connection: &ConnectionInfo, before: u64) {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// Lets `left` bytes of the body through and then breaks off: with a reset of the connection, or (HTTP/1.1) its end in order.
-pub(crate) fn cut(response: Response<Body>, mut left: u64, connection: ConnectionInfo, reset: bool) -> Response<Body> {
+/// Lets some of the body through and then breaks off: with a reset of the connection, or (HTTP/1.1) its end in order.
+pub(crate) fn cut(response: Response<Body>, broken: BreakEffect, connection: ConnectionInfo, reset: bool) -> Response<Body> {
+    let mut left = broken.body().unwrap_or(0);
     let before = connection.written();
     let (head, mut body) = response.into_parts();
     let (sender, cut) = wire::stream_channel(QUEUE);
@@ -54,6 +55,11 @@ pub(crate) fn cut(response: Response<Body>, mut left: u64, connection: Connectio
         gone_out(&connection, before).await;
         if reset {
             connection.reset_on_close();
+        }
+        if broken.connection {
+            connection.break_off();
+            sender.closed().await;
+            return;
         }
         let _ = sender.send(Err("the answer is cut off".into())).await;
     });
@@ -127,7 +133,18 @@ pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<B
         let mut events = Events { effect, shown: 0, kept: None, sender };
         let mut rest = BytesMut::new();
         let mut frames = body.into_data_stream();
-        while let Some(Ok(data)) = frames.next().await {
+        let end = events.effect.seconds().map(|after| tokio::time::Instant::now() + Duration::from_secs_f64(after));
+        loop {
+            let data = tokio::select! {
+                data = frames.next() => data,
+                () = at(end) => {
+                    if matches!(events.effect, WatchEffect::StallAfterSeconds(_)) {
+                        events.sender.closed().await;
+                    }
+                    return;
+                }
+            };
+            let Some(Ok(data)) = data else { break };
             rest.extend_from_slice(&data);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 if !events.take(rest.split_to(end + 1).freeze()).await {
@@ -140,6 +157,14 @@ pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<B
         }
     });
     Response::from_parts(head, changed)
+}
+
+/// Waits for an instant, or for ever.
+async fn at(end: Option<tokio::time::Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Events {
@@ -277,9 +302,24 @@ mod tests {
             ),
             (WatchEffect::Reorder, vec!["ADDED 12", "ADDED 11", "BOOKMARK 13", "DELETED 15", "MODIFIED 14"]),
             (WatchEffect::Delay(0.001), all.to_vec()),
+            (WatchEffect::EndAfterSeconds(30.0), all.to_vec()),
             (WatchEffect::Rewind(5), vec!["ADDED 6", "ADDED 7", "BOOKMARK 8", "MODIFIED 9", "DELETED 10"]),
         ] {
             assert_eq!(shown(effect.clone()).await, expected, "{effect:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_end_or_fall_silent_after_a_time() {
+        for (effect, ends) in [(WatchEffect::EndAfterSeconds(3.0), true), (WatchEffect::StallAfterSeconds(3.0), false)] {
+            let (sender, body) = wire::stream_channel(4);
+            let mut changed = watch(Response::new(body), effect).into_body().into_data_stream();
+            sender.send(Ok(Bytes::from(line("ADDED", 1)))).await.unwrap();
+            assert!(changed.next().await.is_some());
+            let began = tokio::time::Instant::now();
+            let next = tokio::time::timeout(Duration::from_secs(60), changed.next()).await;
+            assert_eq!(next.is_ok(), ends);
+            assert_eq!(began.elapsed().as_secs(), if ends { 3 } else { 60 });
         }
     }
 

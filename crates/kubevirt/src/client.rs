@@ -24,6 +24,10 @@ use crate::release::ClientSpec;
 
 /// client-go's `maxRetries`.
 const RETRIES: u32 = 10;
+/// After so many failures that changed nothing Go's HTTP/2 transport repeats a request once more (`http2Transport.RoundTripOpt`).
+const UNSENT_RETRIES: u32 = 6;
+/// Redirections that Go's client follows (`net/http` `defaultCheckRedirect`).
+const REDIRECTIONS: u32 = 10;
 /// How long client-go waits for a connection (`net.Dialer` in `rest/transport.go`).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer that is read.
@@ -150,16 +154,27 @@ impl Client {
         content_type: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, GoError> {
-        loop {
+        for attempt in 0.. {
             let (connection, used) = self.connection().await?;
             let result = self.send(&connection, method, target, content_type, body.clone()).await;
-            // net/http repeats a GET by itself, once for each connection that had been used and was closed before an answer
-            // came (`Request.isReplayable`, `shouldRetryRequest`): nobody counts the first one.
-            let replayed = used && *method == Method::GET && connection.protocol() == Protocol::Http1;
+            let http1 = connection.protocol() == Protocol::Http1;
             match result {
-                Err(GoError::Eof | GoError::Reset(_)) if replayed => self.forget(&connection).await,
+                // net/http repeats a GET by itself, once for each connection that had been used and was closed before an answer
+                // came (`Request.isReplayable`, `shouldRetryRequest`): nobody counts the first one.
+                Err(GoError::Eof | GoError::Reset(_)) if http1 && used && *method == Method::GET => {
+                    self.forget(&connection).await
+                }
+                // Over HTTP/2 it repeats what the server says it has not begun with, at once and then after 1, 2, 4 … seconds.
+                Err(error) if error.is_unsent() && attempt <= UNSENT_RETRIES => {
+                    if error == GoError::GoAway {
+                        self.forget(&connection).await;
+                    }
+                    if attempt > 0 {
+                        tokio::time::sleep(Duration::from_secs(1 << (attempt - 1))).await;
+                    }
+                }
                 Err(error) => {
-                    if connection.protocol() == Protocol::Http1 {
+                    if http1 {
                         self.forget(&connection).await;
                     }
                     return Err(error);
@@ -167,6 +182,7 @@ impl Client {
                 Ok(response) => return Ok(response),
             }
         }
+        Err(GoError::ConnectionLost)
     }
 
     /// Never uses a connection again.
@@ -198,6 +214,34 @@ impl Client {
         let request = request.body(wire::full(body)).map_err(|error| GoError::Tls(error.to_string()))?;
         let protocol = connection.protocol();
         connection.send(request).await.map_err(|error| GoError::from_request(&error, self.address(), protocol, stream))
+    }
+
+    /// A round trip, and those to which it is redirected: what is not to be repeated becomes a GET (`net/http` `redirectBehavior`).
+    async fn followed(
+        &self,
+        method: &Method,
+        target: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, GoError> {
+        let (mut method, mut target, mut body) = (method.clone(), target.to_owned(), body);
+        let mut left = REDIRECTIONS;
+        loop {
+            let response = self.round_trip(&method, &target, content_type, body.clone()).await?;
+            let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+            let (Some(location), 301 | 302 | 303 | 307 | 308) = (location, response.status().as_u16()) else {
+                return Ok(response);
+            };
+            // Another host would be another client's business.
+            if left == 0 || !location.starts_with('/') {
+                return Ok(response);
+            }
+            left -= 1;
+            location.clone_into(&mut target);
+            if response.status().as_u16() < 304 && method != Method::HEAD {
+                (method, body) = (Method::GET, Bytes::new());
+            }
+        }
     }
 
     /// Waits for the client's own rate limiter.
@@ -234,7 +278,7 @@ impl Client {
     ) -> Result<Response<Incoming>, GoError> {
         let mut left = RETRIES;
         loop {
-            let result = self.round_trip(method, target, content_type, body.clone()).await;
+            let result = self.followed(method, target, content_type, body.clone()).await;
             let pause = match &result {
                 Ok(response) => retry_after(response),
                 Err(error) if *method == Method::GET && error.is_retried() => Some(Duration::from_secs(1)),

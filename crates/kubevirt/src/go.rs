@@ -5,6 +5,26 @@ use std::net::SocketAddr;
 
 use wire::{ConnectError, Protocol};
 
+/// The names of HTTP/2's error codes, by number (RFC 9113 §7).
+const CODES: [&str; 14] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+];
+
+const REFUSED_STREAM: u32 = 7;
+
 /// Why a request got no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GoError {
@@ -16,8 +36,10 @@ pub(crate) enum GoError {
     Reset(SocketAddr),
     /// The server closed the connection before it answered.
     Eof,
-    /// HTTP/2: the stream was reset.
-    Stream(u64),
+    /// HTTP/2: the stream was reset, with this code.
+    Stream(u64, u32),
+    /// HTTP/2: the server had said that the connection takes no more requests before this one was sent.
+    GoAway,
     /// HTTP/2: the connection went away under the request.
     ConnectionLost,
     /// The handshake failed.
@@ -61,6 +83,12 @@ impl GoError {
     }
 
     pub(crate) fn from_request(error: &hyper::Error, address: SocketAddr, protocol: Protocol, stream: u64) -> Self {
+        if let Some(code) = wire::stream_code(error) {
+            return Self::Stream(stream, code);
+        }
+        if protocol == Protocol::Http2 && error.is_canceled() {
+            return Self::GoAway;
+        }
         let mut chain = vec![error.to_string()];
         let mut source = error.source();
         while let Some(inner) = source {
@@ -68,9 +96,7 @@ impl GoError {
             source = inner.source();
         }
         let text = chain.join(": ");
-        if protocol == Protocol::Http2 && text.contains("stream error") {
-            Self::Stream(stream)
-        } else if text.contains("onnection reset") || text.contains("roken pipe") {
+        if text.contains("onnection reset") || text.contains("roken pipe") {
             if protocol == Protocol::Http2 { Self::ConnectionLost } else { Self::Reset(address) }
         } else if protocol == Protocol::Http2 {
             Self::ConnectionLost
@@ -84,6 +110,11 @@ impl GoError {
         matches!(self, Self::Reset(_) | Self::Eof | Self::ConnectionLost)
     }
 
+    /// Whether Go's transport sends the request again by itself, with nobody counting (`net/http` `http2canRetryError`).
+    pub(crate) fn is_unsent(&self) -> bool {
+        matches!(self, Self::Stream(_, REFUSED_STREAM) | Self::GoAway)
+    }
+
     /// The message, with method and URL in front as `url.Error` has them.
     pub(crate) fn message(&self, method: &str, url: &str, quote: bool) -> String {
         let method = format!("{}{}", &method[..1], method[1..].to_lowercase());
@@ -93,7 +124,12 @@ impl GoError {
             Self::DialTimeout(address) => format!("dial tcp {address}: i/o timeout"),
             Self::Reset(address) => format!("read tcp {address}: read: connection reset by peer"),
             Self::Eof => "EOF".to_owned(),
-            Self::Stream(id) => format!("stream error: stream ID {id}; INTERNAL_ERROR; received from peer"),
+            Self::Stream(id, code) => {
+                let code =
+                    CODES.get(*code as usize).map_or_else(|| format!("unknown error code 0x{code:x}"), |&code| code.to_owned());
+                format!("stream error: stream ID {id}; {code}; received from peer")
+            }
+            Self::GoAway => "http2: Transport received Server's graceful shutdown GOAWAY".to_owned(),
             Self::ConnectionLost => "http2: client connection lost".to_owned(),
             Self::Tls(why) => why.clone(),
             Self::Deadline => "context deadline exceeded".to_owned(),

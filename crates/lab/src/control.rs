@@ -3,14 +3,14 @@
 //! It listens on the lab's own loopback address and every request needs the administrator's token.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use faults::{Ledger, Rule};
+use faults::{ArmedRule, Entry, Rule, Snapshot, bears_token, control_answer, control_refusal};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,15 +22,6 @@ use crate::state::LabRecord;
 
 /// The port of the control endpoint, beside the API server's.
 const PORT: u16 = 6444;
-const MAX_BODY: usize = 1024 * 1024;
-
-fn answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    wire::json(status, serde_json::to_vec(value).unwrap_or_default())
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response<Body> {
-    answer(status, &json!({"error": message}))
-}
 
 /// Starts the endpoint; the address it got.
 ///
@@ -41,18 +32,17 @@ pub fn serve(lab: &Arc<Lab>, token: &str, stop: CancellationToken) -> Result<Soc
         .or_else(|_| wire::bind((lab.address(), 0).into()))
         .context("cannot listen for control requests")?;
     let address = listener.local_addr()?;
-    let expected = format!("Bearer {token}");
+    let expected = token.to_owned();
     let (weak, asked) = (Arc::downgrade(lab), stop.clone());
     let handler = move |request: Request<Incoming>| {
         let (lab, expected, asked) = (weak.upgrade(), expected.clone(), asked.clone());
         async move {
-            let authorization = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            if authorization != Some(&expected) {
-                return Ok(refuse(StatusCode::UNAUTHORIZED, "the lab's token is needed"));
+            if !bears_token(&request, &expected) {
+                return Ok(control_refusal(StatusCode::UNAUTHORIZED, "the lab's token is needed"));
             }
             match lab {
                 Some(lab) => Ok(handle(&lab, request, &asked).await),
-                None => Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, "the lab is stopping")),
+                None => Ok(control_refusal(StatusCode::SERVICE_UNAVAILABLE, "the lab is stopping")),
             }
         }
     };
@@ -62,48 +52,18 @@ pub fn serve(lab: &Arc<Lab>, token: &str, stop: CancellationToken) -> Result<Soc
 
 async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let query = kubeapi::Query::parse(head.uri.query().unwrap_or_default());
-    let engine = lab.proxy().engine();
-    let ledger = lab.proxy().ledger();
     match (&head.method, head.uri.path()) {
-        (&Method::GET, "/missing") => answer(StatusCode::OK, &embedded::missing(&lab.client(), lab.release())),
-        (&Method::GET, "/faults") => answer(StatusCode::OK, &engine.list()),
-        (&Method::POST, "/faults") => {
-            let Ok(bytes) = wire::collect(wire::incoming(body), MAX_BODY).await else {
-                return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the fault is too large");
-            };
-            match serde_json::from_slice::<Rule>(&bytes) {
-                Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
-                Ok(rule) if query.flag("dryRun") => match rule.check() {
-                    Ok(()) => answer(StatusCode::OK, &would_match(ledger, &rule)),
-                    Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
-                },
-                Ok(rule) => match engine.add(jiff::Timestamp::now(), rule) {
-                    Ok(id) => answer(StatusCode::CREATED, &json!({"id": id})),
-                    Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
-                },
-            }
-        }
-        (&Method::DELETE, "/faults") => answer(StatusCode::OK, &json!({"cleared": engine.clear(query.get("name"))})),
-        (&Method::GET, "/ledger") => {
-            let number = |key: &str, default: u64| query.get(key).and_then(|text| text.parse().ok()).unwrap_or(default);
-            let limit = usize::try_from(number("limit", 100)).unwrap_or(usize::MAX);
-            answer(StatusCode::OK, &ledger.entries(number("after", 0), limit))
-        }
-        (&Method::GET, "/ledger/totals") => answer(StatusCode::OK, &ledger.snapshot()),
+        (&Method::GET, "/missing") => control_answer(StatusCode::OK, &embedded::missing(&lab.client(), lab.release())),
         (&Method::POST, "/stop") => {
             stop.cancel();
-            answer(StatusCode::OK, &json!({"stopping": true}))
+            control_answer(StatusCode::OK, &json!({"stopping": true}))
         }
-        _ => refuse(StatusCode::NOT_FOUND, "no such control request"),
+        _ => {
+            let control = faults::Control::new(lab.proxy().engine().clone(), lab.proxy().ledger().clone());
+            let answer = control.handle(&head.method, &head.uri, wire::incoming(body)).await;
+            answer.unwrap_or_else(|| control_refusal(StatusCode::NOT_FOUND, "no such control request"))
+        }
     }
-}
-
-/// The requests of the last minute that a rule speaks of, oldest first.
-fn would_match(ledger: &Ledger, rule: &Rule) -> Vec<faults::Entry> {
-    let since = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60)).to_string();
-    let entries = ledger.entries(0, usize::MAX);
-    entries.into_iter().filter(|entry| entry.time >= since && rule.is_about(entry)).collect()
 }
 
 /// A client of a lab's control endpoint.
@@ -122,6 +82,20 @@ impl Control {
         wire::install_crypto_provider();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
         Ok(Self { http, base: record.control_url.clone(), token: record.token.clone() })
+    }
+
+    /// The endpoint of a fault proxy that stands alone.
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn of_proxy(url: &str, token_file: &Path) -> Result<Self> {
+        wire::install_crypto_provider();
+        let token = std::fs::read_to_string(token_file).map_err(|error| {
+            Failure::new(Exit::Usage, format!("cannot read {}: {error}", token_file.display()))
+                .hint("lab-fault-proxy prints the path of its token as tokenFile")
+        })?;
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token: token.trim().to_owned() })
     }
 
     async fn send<T: DeserializeOwned>(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<T> {
@@ -153,25 +127,24 @@ impl Control {
     ///
     /// # Errors
     /// When the lab does not answer.
-    pub async fn faults(&self) -> Result<Vec<Value>> {
+    pub async fn faults(&self) -> Result<Vec<ArmedRule>> {
         self.send(reqwest::Method::GET, "/faults", None).await
     }
 
-    /// Arms a fault.
+    /// Arms faults, all of them or none.
     ///
     /// # Errors
-    /// When the lab does not answer or refuses the fault.
-    pub async fn add_fault(&self, rule: &Rule) -> Result<u64> {
-        let answer: Value = self.send(reqwest::Method::POST, "/faults", Some(&serde_json::to_value(rule)?)).await?;
-        Ok(answer["id"].as_u64().unwrap_or_default())
+    /// When the lab does not answer or refuses one of them.
+    pub async fn add_faults(&self, rules: &[Rule]) -> Result<()> {
+        self.send::<Value>(reqwest::Method::POST, "/faults", Some(&serde_json::to_value(rules)?)).await.map(|_| ())
     }
 
-    /// What a fault would have met in the last minute; nothing is armed.
+    /// What each fault would have met in the last minute; nothing is armed.
     ///
     /// # Errors
-    /// When the fault cannot work or the lab does not answer.
-    pub async fn try_fault(&self, rule: &Rule) -> Result<Vec<Value>> {
-        self.send(reqwest::Method::POST, "/faults?dryRun=true", Some(&serde_json::to_value(rule)?)).await
+    /// When a fault cannot work or the lab does not answer.
+    pub async fn try_faults(&self, rules: &[Rule]) -> Result<Vec<Vec<Entry>>> {
+        self.send(reqwest::Method::POST, "/faults?dryRun=true", Some(&serde_json::to_value(rules)?)).await
     }
 
     /// Clears one fault, or all; how many.
@@ -194,8 +167,16 @@ impl Control {
     ///
     /// # Errors
     /// When the lab does not answer.
-    pub async fn ledger(&self, after: u64, limit: usize) -> Result<Vec<Value>> {
+    pub async fn ledger(&self, after: u64, limit: usize) -> Result<Vec<Entry>> {
         self.send(reqwest::Method::GET, &format!("/ledger?after={after}&limit={limit}"), None).await
+    }
+
+    /// The ledger's totals.
+    ///
+    /// # Errors
+    /// When the lab does not answer.
+    pub async fn totals(&self) -> Result<Snapshot> {
+        self.send(reqwest::Method::GET, "/ledger/totals", None).await
     }
 
     /// Asks the lab to stop.

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use apiserver::{Client, Gr};
-use faults::{Rule, Snapshot};
+use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use kubeapi::{LabelSelector, Query, object};
 use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
+use scenario::reconcile::{Hookless, Reading};
 use scenario::{Delete, FaultUse, LabError, PodLog, PodPage, Problem, Report, Scenario};
 use serde_json::{Value, json};
 use wire::{Connection, Dial};
@@ -111,6 +113,12 @@ pub fn read_snapshot(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let body = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).map(|(_, body)| body.to_owned());
     Some(body.unwrap_or(text))
+}
+
+/// The components of a release whose clients are not counted.
+pub fn hookless(release: &Release) -> Vec<Hookless> {
+    let uncounted = release.components.iter().filter(|(_, component)| !component.counted);
+    uncounted.map(|(name, _)| Hookless { pod: format!("{name}-"), resource: None }).collect()
 }
 
 /// An embedded lab as scenarios see it.
@@ -267,7 +275,7 @@ impl scenario::Lab for Bench {
     }
 
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>> {
-        let result = self.lab.proxy().engine().add(jiff::Timestamp::now(), rule);
+        let result = self.lab.proxy().engine().add(Timestamp::now(), rule);
         Box::pin(async move { result.map(|_| ()).map_err(|error| failed(&error)) })
     }
 
@@ -278,23 +286,29 @@ impl scenario::Lab for Bench {
         })
     }
 
-    fn clear_faults(&self) -> BoxFuture<'_, Result<(), LabError>> {
-        self.lab.proxy().engine().clear(None);
-        Box::pin(async { Ok(()) })
+    fn clear_faults<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<usize, LabError>> {
+        let count = self.lab.proxy().engine().clear(name);
+        Box::pin(async move { Ok(count) })
     }
 
-    fn ledger(&self) -> BoxFuture<'_, Result<Snapshot, LabError>> {
-        Box::pin(async { Ok(self.lab.proxy().ledger().snapshot()) })
-    }
-
-    fn pages(&self) -> BoxFuture<'_, Result<Vec<PodPage>, LabError>> {
+    fn reading(&self) -> BoxFuture<'_, Result<Reading, LabError>> {
         Box::pin(async {
+            let ledger = self.lab.proxy().ledger();
+            let (began, before) = (Timestamp::now(), ledger.snapshot());
             let mut pages = Vec::new();
             for pod in self.scraped() {
                 pages.push(self.page(&pod).await?);
             }
-            Ok(pages)
+            Ok(Reading { began, ledger: [before, ledger.snapshot()], ended: Timestamp::now(), pages })
         })
+    }
+
+    fn entries(&self) -> BoxFuture<'_, Result<Vec<Entry>, LabError>> {
+        Box::pin(async { Ok(self.lab.proxy().ledger().entries(0, usize::MAX)) })
+    }
+
+    fn hookless(&self) -> Vec<Hookless> {
+        hookless(self.lab.release())
     }
 
     fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>> {

@@ -66,7 +66,9 @@ pub fn parse(
         let at = || places.item("steps", index);
         match step.count() {
             1 => {}
-            0 => problems.push(problem(at(), "a step needs one of wait, fault, clearFaults, delete, apply".to_owned())),
+            0 => {
+                problems.push(problem(at(), "a step needs one of wait, fault, clearFault, clearFaults, delete, apply".to_owned()))
+            }
             _ => problems.push(problem(at(), "a step has one key; write two steps".to_owned())),
         }
         if let Some(wait) = &step.wait {

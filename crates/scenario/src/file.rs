@@ -45,8 +45,10 @@ pub struct Step {
     pub wait: Option<Wait>,
     /// Arm a fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Value>")]
     pub fault: Option<faults::Rule>,
+    /// Clear the fault of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clear_fault: Option<String>,
     /// Clear all faults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clear_faults: Option<bool>,
@@ -64,6 +66,7 @@ impl Step {
         match self {
             Self { wait: Some(_), .. } => "wait",
             Self { fault: Some(_), .. } => "fault",
+            Self { clear_fault: Some(_), .. } => "clearFault",
             Self { clear_faults: Some(_), .. } => "clearFaults",
             Self { delete: Some(_), .. } => "delete",
             Self { apply: Some(_), .. } => "apply",
@@ -72,10 +75,15 @@ impl Step {
     }
 
     pub(crate) fn count(&self) -> usize {
-        [self.wait.is_some(), self.fault.is_some(), self.clear_faults.is_some(), self.delete.is_some(), self.apply.is_some()]
-            .into_iter()
-            .filter(|set| *set)
-            .count()
+        let set = [
+            self.wait.is_some(),
+            self.fault.is_some(),
+            self.clear_fault.is_some(),
+            self.clear_faults.is_some(),
+            self.delete.is_some(),
+            self.apply.is_some(),
+        ];
+        set.into_iter().filter(|set| *set).count()
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use faults::{Rule, Snapshot};
+use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
 use metrics::{Exposition, RuleState, Sample, Target};
 use serde_json::Value;
 
 use crate::file::Delete;
+use crate::reconcile::{Hookless, Reading};
 
 /// The lab could not do or tell something.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +64,14 @@ pub trait Lab: Send + Sync {
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>>;
     /// The faults and their use.
     fn faults(&self) -> BoxFuture<'_, Result<Vec<FaultUse>, LabError>>;
-    /// Clears all faults.
-    fn clear_faults(&self) -> BoxFuture<'_, Result<(), LabError>>;
-    /// The ledger.
-    fn ledger(&self) -> BoxFuture<'_, Result<Snapshot, LabError>>;
-    /// The pages of all components.
-    fn pages(&self) -> BoxFuture<'_, Result<Vec<PodPage>, LabError>>;
+    /// Clears the fault of this name, or all; how many.
+    fn clear_faults<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<usize, LabError>>;
+    /// Reads the pages of all components, and the ledger before and after.
+    fn reading(&self) -> BoxFuture<'_, Result<Reading, LabError>>;
+    /// The ledger's entries, as far as they are kept.
+    fn entries(&self) -> BoxFuture<'_, Result<Vec<Entry>, LabError>>;
+    /// Clients of the release that are not counted.
+    fn hookless(&self) -> Vec<Hookless>;
     /// Deletes objects; how many.
     fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>>;
     /// Applies an object.

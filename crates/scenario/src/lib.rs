@@ -6,7 +6,7 @@
 mod check;
 mod file;
 mod lab;
-mod reconcile;
+pub mod reconcile;
 mod report;
 mod run;
 
@@ -16,7 +16,6 @@ pub use file::{
     TargetExpectation, Wait, WhyExpectation, duration,
 };
 pub use lab::{FaultUse, Lab, LabError, PodLog, PodPage};
-pub use reconcile::{Difference, compare};
 pub use report::{Line, Report, SnapshotText, Verdict};
 pub use run::run;
 

@@ -9,7 +9,7 @@ use crate::file::{
     Wait, duration,
 };
 use crate::lab::{Lab, LabError};
-use crate::reconcile;
+use crate::reconcile::{self, Cause, Counter, Reconciliation};
 use crate::report::{Line, Report, SnapshotText, Verdict};
 
 /// How often a state is looked at.
@@ -102,7 +102,14 @@ async fn do_step(step: &Step, lab: &dyn Lab) -> (String, Seen) {
             let what = format!("apply {}", kind_and_name(&object));
             (what, told(lab.apply(object).await.map(|()| String::new())))
         }
-        _ => ("faults cleared".to_owned(), told(lab.clear_faults().await.map(|()| String::new()))),
+        Step { clear_fault: Some(name), .. } => {
+            let result = lab.clear_faults(Some(name)).await.and_then(|count| match count {
+                0 => Err(LabError("no such fault is armed".to_owned())),
+                _ => Ok(String::new()),
+            });
+            (format!("fault {name:?} cleared"), told(result))
+        }
+        _ => ("faults cleared".to_owned(), told(lab.clear_faults(None).await.map(|_| String::new()))),
     }
 }
 
@@ -287,25 +294,33 @@ async fn look_logs(wanted: &LogExpectation, lab: &dyn Lab) -> Seen {
     if fine { Ok(shown) } else { Err(shown) }
 }
 
-/// Compares in a moment in which nothing is under way.
+/// Compares in a moment in which nothing is under way, as long as there is hope for one; then every difference needs a name.
 async fn reconcile_all(lab: &dyn Lab) -> Seen {
     let metric = lab.requests_metric();
-    let look = || async {
-        let before = lab.ledger().await.map_err(|error| error.to_string())?;
-        let pages = lab.pages().await.map_err(|error| error.to_string())?;
-        let after = lab.ledger().await.map_err(|error| error.to_string())?;
-        if before != after {
-            return Err("requests came while the counters were read".to_owned());
-        }
-        let (differences, without, total) = reconcile::compare(&metric, &pages, &after);
-        if differences.is_empty() && total > 0.0 {
-            let without = if without.is_empty() { String::new() } else { format!("; without the hook: {}", without.join(", ")) };
-            return Ok(format!("{total} requests{without}"));
-        }
-        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        Err(format!("unexplained:\n{}", lines.join("\n")))
+    let (metric, hookless) = (metric.as_str(), lab.hookless());
+    let compare = || async {
+        let reading = lab.reading().await.map_err(|error| error.to_string())?;
+        let entries = lab.entries().await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(reconcile::explain(Counter::of_component(metric), &[], &hookless, (None, &reading), &entries))
     };
-    eventually(lab, Duration::from_secs(30), look).await
+    let look = || async {
+        let found = compare().await?;
+        let quiet = found.rows.iter().all(|row| row.causes.iter().all(|(cause, _)| *cause != Cause::InFlight));
+        if quiet { told(&found) } else { Err("requests came while the counters were read".to_owned()) }
+    };
+    match eventually(lab, Duration::from_secs(30), look).await {
+        Ok(seen) => Ok(seen),
+        Err(_) => told(&compare().await?),
+    }
+}
+
+/// A reconciliation in words.
+fn told(found: &Reconciliation) -> Seen {
+    let mut lines = vec![format!("{} requests", found.requests)];
+    lines.extend(found.left_out.iter().map(|(pod, cause, requests)| format!("{pod}: {cause}: {requests} requests")));
+    lines.extend(found.rows.iter().map(ToString::to_string));
+    let text = lines.join("\n");
+    if found.is_explained() && found.requests > 0.0 { Ok(text) } else { Err(text) }
 }
 
 /// Takes all snapshots of one moment in which none of them changes any more.

@@ -70,6 +70,18 @@ pub enum ConnectError {
     },
 }
 
+/// The error code with which the server reset the stream of a request (RFC 9113 §7), if that is what happened.
+pub fn stream_code(error: &hyper::Error) -> Option<u32> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            return error.reason().filter(|_| error.is_reset()).map(u32::from);
+        }
+        source = cause.source();
+    }
+    None
+}
+
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

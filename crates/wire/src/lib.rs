@@ -11,7 +11,7 @@ pub mod pki;
 pub mod yaml;
 
 pub use body::{Body, BodyError, collect, collect_from, drain, empty, full, incoming, json, stream, stream_channel, text};
-pub use connect::{ConnectError, Connection, Dial, Dialling, Protocol};
+pub use connect::{ConnectError, Connection, Dial, Dialling, Protocol, stream_code};
 pub use listen::{
     Abort, Admission, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve,
     serve_connection,

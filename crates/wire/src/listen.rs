@@ -3,11 +3,12 @@
 //! The steps are separate functions because the fault proxy fails a connection between any two of them. A stream can
 //! be told to close with a TCP reset (`SO_LINGER 0`), which hyper alone cannot do.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Body;
@@ -79,8 +81,19 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// Whom the client's certificate names, if it showed one; it was verified.
     pub client: Option<Arc<Subject>>,
+    /// Which request of the connection this is, from 1; 0 before the first.
+    pub request: u64,
     reset_on_close: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
+    ending: Arc<Ending>,
+    notes: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
+}
+
+/// Says that a connection is to end before its client ends it.
+#[derive(Debug, Default)]
+struct Ending {
+    retire: Notify,
+    break_off: Notify,
 }
 
 impl ConnectionInfo {
@@ -94,14 +107,33 @@ impl ConnectionInfo {
         self.reset_on_close.store(true, Ordering::Relaxed);
     }
 
+    /// Tells the client that the connection takes no more requests, and closes it when those that are under way are answered:
+    /// GOAWAY over HTTP/2, `Connection: close` over HTTP/1.1.
+    pub fn retire(&self) {
+        self.ending.retire.notify_one();
+    }
+
+    /// A place for what a handler has found out about the connection; it goes with it.
+    pub fn notes(&self) -> &OnceLock<Arc<dyn Any + Send + Sync>> {
+        &self.notes
+    }
+
+    /// Ends the connection at once, with all requests on it.
+    pub fn break_off(&self) {
+        self.ending.break_off.notify_one();
+    }
+
     /// The connection of a request that came over no socket (in-process calls).
     pub fn in_process() -> Self {
         Self {
             id: 0,
             peer: SocketAddr::from(([127, 0, 0, 1], 0)),
             client: None,
+            request: 0,
             reset_on_close: Arc::default(),
             written: Arc::default(),
+            ending: Arc::default(),
+            notes: Arc::default(),
         }
     }
 }
@@ -126,8 +158,11 @@ impl IncomingConnection {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             peer,
             client: None,
+            request: 0,
             reset_on_close: reset_on_close.clone(),
             written: Arc::default(),
+            ending: Arc::default(),
+            notes: Arc::default(),
         };
         let written = info.written.clone();
         Self { stream: PeerStream { stream, reset_on_close, written }, info }
@@ -146,11 +181,28 @@ pub type Answer = Result<Response<Body>, Abort>;
 
 /// The request is given up without an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("request aborted: {0}")]
-pub struct Abort(pub &'static str);
+#[error("request aborted: {why}")]
+pub struct Abort {
+    why: &'static str,
+    /// hyper looks for the stream's error code among the sources.
+    #[source]
+    code: Option<h2::Error>,
+}
+
+impl Abort {
+    /// An abort; over HTTP/2 the stream is reset with INTERNAL_ERROR.
+    pub fn new(why: &'static str) -> Self {
+        Self { why, code: None }
+    }
+
+    /// The same with another error code (RFC 9113 §7) for the stream; HTTP/1.1 knows none.
+    pub fn with_code(why: &'static str, code: u32) -> Self {
+        Self { why, code: Some(h2::Reason::from(code).into()) }
+    }
+}
 
 /// Answers requests. An `Err` aborts the request without an answer: HTTP/1.1 closes the connection, HTTP/2 resets the
-/// stream with INTERNAL_ERROR.
+/// stream.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request; its extensions hold the [`ConnectionInfo`].
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> BoxFuture<'static, Answer>;
@@ -263,16 +315,30 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
+    let ending = info.ending.clone();
+    let count = AtomicU64::new(0);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(info.clone());
+        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+        request.extensions_mut().insert(ConnectionInfo { request: number, ..info.clone() });
         handler.clone().handle(request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).max_header_list_size(64 * 1024);
     Box::pin(async move {
-        if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
-            tracing::trace!(%error, "connection ended");
+        let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        loop {
+            tokio::select! {
+                biased;
+                () = ending.break_off.notified() => return,
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::trace!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = ending.retire.notified() => connection.as_mut().graceful_shutdown(),
+            }
         }
     })
 }

@@ -4,7 +4,7 @@
 //! Everything is made in memory; who writes a key to disk decides on its permissions.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -173,13 +173,7 @@ impl Identity {
         let (chain, key) = self.chain()?;
         let builder = rustls::ClientConfig::builder();
         let mut config = match authority_pem {
-            Some(pem) => {
-                let mut roots = rustls::RootCertStore::empty();
-                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                    roots.add(certificate?)?;
-                }
-                builder.with_root_certificates(roots).with_client_auth_cert(chain, key)?
-            }
+            Some(pem) => builder.with_root_certificates(roots(pem)?).with_client_auth_cert(chain, key)?,
             None => {
                 let any = AnyCertificate(rustls::crypto::ring::default_provider());
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(any)).with_client_auth_cert(chain, key)?
@@ -188,6 +182,78 @@ impl Identity {
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }
+}
+
+/// A serving certificate that can be replaced while connections are served; new ones get the new one.
+#[derive(Debug)]
+pub struct RotatingIdentity {
+    current: RwLock<Arc<rustls::sign::CertifiedKey>>,
+}
+
+impl RotatingIdentity {
+    /// Begins with this certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not fit together.
+    pub fn new(identity: &Identity) -> Result<Self, PkiError> {
+        Ok(Self { current: RwLock::new(Self::certified(identity)?) })
+    }
+
+    fn certified(identity: &Identity) -> Result<Arc<rustls::sign::CertifiedKey>, PkiError> {
+        let (chain, key) = identity.chain()?;
+        let provider = rustls::crypto::ring::default_provider();
+        Ok(Arc::new(rustls::sign::CertifiedKey::from_der(chain, key, &provider)?))
+    }
+
+    /// From now on this certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not fit together; the old one stays.
+    pub fn replace(&self, identity: &Identity) -> Result<(), PkiError> {
+        let certified = Self::certified(identity)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+
+    /// A TLS server configuration that offers `alpn`, most wanted first; clients may show a certificate of an authority in
+    /// `clients_pem`, if one is given.
+    ///
+    /// # Errors
+    /// When the PEM holds no usable certificate.
+    pub fn server_config(
+        self: Arc<Self>,
+        alpn: &[&str],
+        clients_pem: Option<&str>,
+    ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        let builder = rustls::ServerConfig::builder();
+        let builder = match clients_pem {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots(pem)?))
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| PkiError::Tls(rustls::Error::General(error.to_string())))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(self);
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+}
+
+impl rustls::server::ResolvesServerCert for RotatingIdentity {
+    fn resolve(&self, _hello: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+fn roots(pem: &str) -> Result<rustls::RootCertStore, PkiError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    Ok(roots)
 }
 
 /// Whom a certificate names.
@@ -227,11 +293,7 @@ impl Subject {
 /// # Errors
 /// When the PEM holds no usable certificate.
 pub fn client_config(authority_pem: &str, alpn: &[&str]) -> Result<Arc<rustls::ClientConfig>, PkiError> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
-        roots.add(certificate?)?;
-    }
-    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots(authority_pem)?).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }

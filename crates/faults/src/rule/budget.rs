@@ -3,10 +3,13 @@
 //! A rule sees its matching requests one after the other, numbered from 1. What it does to the n-th depends on the number, the
 //! time and its seed alone, so a run can be repeated, and counts are exact whatever comes at the same time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Matcher;
+
 /// How often. What is left out does not limit; what is set must all agree.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Budget {
     /// So many times and no more.
@@ -33,6 +36,12 @@ pub struct Budget {
     /// Not after so many seconds after it was armed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<f64>,
+    /// Not before a request that this matches has come; what it matches is not acted upon itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_request: Option<Box<Matcher>>,
+    /// Not any more once a request that this matches has come; what it matches is not acted upon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_request: Option<Box<Matcher>>,
     /// Count and limit each client by itself: `first: 1` is then once for each client.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub per_client: bool,

@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An effect without settings; written as `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unit {}
 
 /// The longest time that a setting may have, in seconds: a day.
 const MAX_SECONDS: f64 = 86_400.0;
 
-/// An answer of the proxy's own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// An answer of the proxy's own. Without a body of its own it is a `Status`, as the API server sends it; a redirection without a
+/// `Location` leads to where the request went already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct StatusEffect {
-    /// The HTTP status code, 400 to 599.
+    /// The HTTP status code, 300 to 599.
     pub code: u16,
     /// Seconds of a `Retry-After` header. client-go retries up to ten times where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,10 +30,20 @@ pub struct StatusEffect {
     /// Further headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// A body instead of the `Status`, such as the page of a load balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+impl StatusEffect {
+    /// An answer with this code and nothing else of its own.
+    pub fn of(code: u16) -> Self {
+        Self { code, retry_after: None, message: None, headers: BTreeMap::new(), body: None }
+    }
 }
 
 /// No answer at all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HangEffect {
     /// After this many seconds the request is aborted; without it only the client ends it.
@@ -40,7 +52,7 @@ pub struct HangEffect {
 }
 
 /// A pause; the request is passed all the same. Exactly one of `for`, `between` and `normal` is to be set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct DelayEffect {
     /// Always this many seconds.
@@ -75,7 +87,7 @@ impl DelayEffect {
 }
 
 /// How fast an answer's body comes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BandwidthEffect {
     /// Bytes a second, at least 1.
@@ -83,7 +95,7 @@ pub struct BandwidthEffect {
 }
 
 /// Where an answer breaks off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct BreakEffect {
     /// After the head, and nothing of the body.
@@ -92,6 +104,57 @@ pub struct BreakEffect {
     /// After this many bytes of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_bytes: Option<u64>,
+    /// The whole connection, with whatever else is under way on it; HTTP/1.1 never does less.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub connection: bool,
+    /// The error code of the stream; HTTP/2 only. `INTERNAL_ERROR` without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<StreamCode>,
+}
+
+/// Why a stream is reset, in the words of RFC 9113 §7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StreamCode {
+    /// Not an error: the end.
+    NoError,
+    /// The peer broke the protocol.
+    ProtocolError,
+    /// The server has a defect.
+    InternalError,
+    /// The server did nothing of what was asked; Go's transport asks again by itself.
+    RefusedStream,
+    /// The answer is not wanted any more.
+    Cancel,
+    /// The client asks too much.
+    EnhanceYourCalm,
+    /// The client is to speak HTTP/1.1.
+    #[serde(rename = "HTTP_1_1_REQUIRED")]
+    Http11Required,
+}
+
+impl StreamCode {
+    /// The number on the wire.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::NoError => 0x0,
+            Self::ProtocolError => 0x1,
+            Self::InternalError => 0x2,
+            Self::RefusedStream => 0x7,
+            Self::Cancel => 0x8,
+            Self::EnhanceYourCalm => 0xb,
+            Self::Http11Required => 0xd,
+        }
+    }
+}
+
+/// An answer of the past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StaleEffect {
+    /// How many seconds old it is at least. What was answered to the same request of the same client is kept while the fault is
+    /// armed; while nothing so old is there, the request passes.
+    pub age: f64,
 }
 
 impl BreakEffect {
@@ -102,7 +165,7 @@ impl BreakEffect {
 }
 
 /// How a connection fails before HTTP. Exactly one is to be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum TlsEffect {
     /// A certificate whose time is over.
@@ -118,7 +181,7 @@ pub enum TlsEffect {
 }
 
 /// A body that is not what it should be, in an answer that is. Exactly one is to be set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BodyEffect {
     /// Nothing in it.
@@ -132,7 +195,7 @@ pub enum BodyEffect {
 }
 
 /// What is done to the events of a watch. Exactly one is to be set; other requests that match are passed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum WatchEffect {
     /// The stream ends in order after this many events.
@@ -141,6 +204,10 @@ pub enum WatchEffect {
     StallAfter(u64),
     /// After this many events comes an ERROR with code 410, and the end.
     ExpireAfter(u64),
+    /// The stream ends in order after this many seconds.
+    EndAfterSeconds(f64),
+    /// Nothing comes any more after this many seconds, and the stream stays open.
+    StallAfterSeconds(f64),
     /// No bookmarks.
     NoBookmarks,
     /// Each event twice.
@@ -153,8 +220,18 @@ pub enum WatchEffect {
     Rewind(u64),
 }
 
+impl WatchEffect {
+    /// After how many seconds it acts, if the time decides.
+    pub(crate) fn seconds(&self) -> Option<f64> {
+        match self {
+            Self::EndAfterSeconds(seconds) | Self::StallAfterSeconds(seconds) => Some(*seconds),
+            _ => None,
+        }
+    }
+}
+
 /// What happens. Exactly one is to be set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Effect {
     /// Let it through; shields from later rules.
@@ -196,6 +273,13 @@ pub struct Effect {
     /// Change the events of a watch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<WatchEffect>,
+    /// Answer as it was some time ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<StaleEffect>,
+    /// Let it through, and let the client know that its connection takes no more requests: GOAWAY over HTTP/2, `Connection: close`
+    /// over HTTP/1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goaway: Option<Unit>,
 }
 
 /// When an effect acts.
@@ -226,6 +310,8 @@ impl Effect {
             ("lose", self.lose.is_some()),
             ("body", self.body.is_some()),
             ("watch", self.watch.is_some()),
+            ("stale", self.stale.is_some()),
+            ("goaway", self.goaway.is_some()),
         ];
         all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
     }
@@ -262,7 +348,7 @@ impl Effect {
             [] => {
                 return Err(
                     "an effect is required: one of pass, status, delay, bandwidth, hang, refuse, drop, tls, reset, close, \
-                            lose, body, watch"
+                            lose, body, watch, stale, goaway"
                         .to_owned(),
                 );
             }
@@ -270,8 +356,11 @@ impl Effect {
             _ => return Err(format!("only one effect may be set, not {}", self.set().join(" and "))),
         }
         if let Some(status) = &self.status {
-            if !(400..600).contains(&status.code) {
-                return Err(format!("status code {} is no failure; use 400 to 599", status.code));
+            if !(300..600).contains(&status.code) {
+                return Err(format!("status code {} is no failure; use 300 to 599", status.code));
+            }
+            if status.body.is_some() && status.message.is_some() {
+                return Err("a message is for the Status that a body stands for; set one of them".to_owned());
             }
             for (name, value) in &status.headers {
                 if http::HeaderName::try_from(name).is_err() || http::HeaderValue::try_from(value).is_err() {
@@ -298,8 +387,13 @@ impl Effect {
                 return Err("between wants the smaller number first".to_owned());
             }
         }
-        if let Some(WatchEffect::Delay(late)) = &self.watch {
-            seconds("a delay of", *late)?;
+        match &self.watch {
+            Some(WatchEffect::Delay(late)) => seconds("a delay of", *late)?,
+            Some(WatchEffect::EndAfterSeconds(after) | WatchEffect::StallAfterSeconds(after)) => seconds("an end after", *after)?,
+            _ => {}
+        }
+        if let Some(stale) = &self.stale {
+            seconds("an age of", stale.age)?;
         }
         if self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.bytes_per_second == 0) {
             return Err("a bandwidth of 0 never ends; use hang".to_owned());
@@ -307,6 +401,9 @@ impl Effect {
         let broken = self.reset.or(self.close).unwrap_or_default();
         if broken.after_headers && broken.after_bytes.is_some() {
             return Err("afterHeaders and afterBytes exclude each other".to_owned());
+        }
+        if broken.code.is_some() && (self.close.is_some() || broken.connection || broken.body().is_some()) {
+            return Err("a code is for a stream that is reset before its headers".to_owned());
         }
         Ok(())
     }

@@ -2,22 +2,26 @@
 
 mod budget;
 mod effect;
+mod file;
 mod matcher;
 
 use kubeapi::{RequestInfo, Verb};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use budget::Budget;
 pub(crate) use budget::{Count, random};
 pub use effect::{
-    BandwidthEffect, BodyEffect, BreakEffect, DelayEffect, Effect, HangEffect, Phase, StatusEffect, TlsEffect, Unit, WatchEffect,
+    BandwidthEffect, BodyEffect, BreakEffect, DelayEffect, Effect, HangEffect, Phase, StaleEffect, StatusEffect, StreamCode,
+    TlsEffect, Unit, WatchEffect,
 };
-pub use matcher::{ClientMatch, Matcher, OneOrMany};
+pub use file::read_rules;
+pub use matcher::{Asked, ClientMatch, Matcher, Numbers, OneOrMany};
 
 use crate::ledger::Entry;
 
 /// A fault.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What it is called in lists and in the ledger.
@@ -52,7 +56,9 @@ impl Rule {
         }
         let (path, query) =
             entry.target.split_once('?').map_or((entry.target.as_str(), None), |(path, query)| (path, Some(query)));
-        !is_dial && self.matcher.matches(&entry.client, &RequestInfo::parse(&entry.method, path, query))
+        let info = RequestInfo::parse(&entry.method, path, query);
+        let asked = Asked { client: &entry.client, info: &info, of_client: entry.of_client, on_connection: entry.on_connection };
+        !is_dial && self.matcher.matches(&asked)
     }
 
     /// Checks what the types cannot.
@@ -67,7 +73,9 @@ impl Rule {
         }
         self.effect.check().map_err(error)?;
         self.budget.check().map_err(error)?;
-        for verb in self.matcher.verb.values() {
+        let conditions = [&self.budget.from_request, &self.budget.until_request];
+        let matchers = conditions.into_iter().flatten().map(|matcher| &**matcher).chain([&self.matcher]);
+        for verb in matchers.flat_map(|matcher| matcher.verb.values()) {
             let word = verb.trim_start_matches('!');
             if word != "*" && Verb::parse(word).is_none() {
                 let all: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
@@ -78,8 +86,11 @@ impl Rule {
             let effect = self.effect.name();
             return Err(error(format!("{effect} acts on a connection, before a request is known; match only the client")));
         }
-        if self.effect.watch.is_some() && !self.matcher.may_be_watch() {
+        if self.effect.watch.is_some() && !self.matcher.may_be("watch") {
             return Err(error("watch changes events, but the match excludes watches; set verb: watch".to_owned()));
+        }
+        if self.effect.stale.is_some() && !self.matcher.may_be("get") && !self.matcher.may_be("list") {
+            return Err(error("stale answers reads, but the match excludes them; set verb: [get, list]".to_owned()));
         }
         Ok(())
     }
@@ -106,6 +117,11 @@ mod tests {
             (r#"{"name":"a","match":{"resource":"pods"},"effect":{"tls":"expired"}}"#, "before a request is known"),
             (r#"{"name":"a","match":{"client":{"userAgent":"x"}},"effect":{"drop":{}}}"#, "before a request is known"),
             (r#"{"name":"a","match":{"verb":"list"},"effect":{"watch":"duplicate"}}"#, "excludes watches"),
+            (r#"{"name":"a","match":{"verb":"create"},"effect":{"stale":{"age":3}}}"#, "set verb: [get, list]"),
+            (r#"{"name":"a","match":{"nthOnConnection":1},"effect":{"refuse":{}}}"#, "before a request is known"),
+            (r#"{"name":"a","effect":{"reset":{"connection":true,"code":"CANCEL"}}}"#, "a code is for a stream"),
+            (r#"{"name":"a","effect":{"status":{"code":502,"body":"x","message":"y"}}}"#, "set one of them"),
+            (r#"{"name":"a","effect":{"pass":{}},"budget":{"untilRequest":{"verb":"read"}}}"#, "unknown verb"),
             (r#"{"name":"a","effect":{"reset":{}},"budget":{"every":0}}"#, "every: 0"),
         ] {
             let rule: Rule = serde_json::from_str(rule).unwrap();

@@ -79,6 +79,9 @@ fn recorded(fault: &str, operation: Operation, http2: bool, used: bool) -> Seen 
             (false, true, true) => seen(&[("200", 1)], 2),
             _ => error(1, 1),
         },
+        // Whatever it was, it is asked for again as a read.
+        "redirect" => seen(&[("200", 1), ("302", 1)], 2),
+        "502-html" => seen(&[("502", 1)], 1),
         "429-once" => seen(&[("429", 1), (good, 1)], 2),
         "429-retry-after-0" => seen(&[("429", 11)], 11),
         "429-retry-after-1" => seen(&[("429", 3)], 3),
@@ -126,6 +129,8 @@ fn faults() -> Vec<(&'static str, serde_json::Value)> {
         ("502", status(502)),
         ("503", status(503)),
         ("504", status(504)),
+        ("redirect", first(json!({"status": {"code": 302}}))),
+        ("502-html", rule(json!({"status": {"code": 502, "body": "<html>bad gateway</html>"}}))),
         ("429-once", first(again(429, 0))),
         ("429-retry-after-0", rule(again(429, 0))),
         ("429-retry-after-1", rule(again(429, 1))),

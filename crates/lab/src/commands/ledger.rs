@@ -2,39 +2,69 @@
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::Value;
+use faults::Entry;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Output, Which};
-use crate::control::Control;
-use crate::exit::Exit;
+use super::{Output, Proxied};
+use crate::exit::{Exit, Failure};
 
 #[derive(Args)]
 pub(super) struct Ledger {
     #[command(flatten)]
-    which: Which,
-    /// Only entries after this number.
-    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
-    since: u64,
+    which: Proxied,
+    /// Only entries after this number, or of so long ago: 120, or 30s, 5m.
+    #[arg(long, default_value = "0", value_name = "NUMBER|TIME")]
+    since: String,
     /// Only the newest entries.
     #[arg(long, default_value_t = 50)]
     limit: usize,
     /// Only entries of clients whose pod or user contains this.
     #[arg(long, default_value = "")]
     client: String,
+    /// The totals of all requests instead of the last ones: by client, method, verb, resource and code.
+    #[arg(long)]
+    totals: bool,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 impl Ledger {
+    /// The number after which entries are wanted, and the instant.
+    fn since(&self) -> Result<(u64, Timestamp)> {
+        if let Ok(number) = self.since.parse() {
+            return Ok((number, Timestamp::MIN));
+        }
+        let bad =
+            || Failure::new(Exit::Usage, format!("--since {}: use the number of an entry, or a time such as 30s", self.since));
+        let ago = scenario::duration(&self.since).and_then(|ago| SignedDuration::try_from(ago).ok()).ok_or_else(bad)?;
+        Ok((0, Timestamp::now() - ago))
+    }
+
+    fn is_of(&self, client: &str) -> bool {
+        self.client.is_empty() || client.contains(&self.client)
+    }
+
     pub(super) async fn run(self) -> Result<Exit> {
-        let control = Control::of(&self.which.dir()?.running()?)?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let fetch = if self.client.is_empty() { self.limit } else { usize::MAX };
-        let mut entries = control.ledger(self.since, fetch).await?;
+        let (after, since) = self.since()?;
+        let control = self.which.control()?;
+        if self.totals {
+            let mut snapshot = control.totals().await?;
+            snapshot.totals.retain(|(key, _)| self.is_of(&key.client));
+            if self.output.json(&snapshot) {
+                return Ok(Exit::Success);
+            }
+            let rows = snapshot.totals.into_iter().map(|(key, count)| {
+                vec![key.client, key.method.into(), key.verb.into(), key.resource, key.code.into(), count.to_string()]
+            });
+            say_text!(super::table(&["client", "method", "verb", "resource", "code", "requests"], rows.collect()));
+            return Ok(Exit::Success);
+        }
+        let all = self.client.is_empty() && since == Timestamp::MIN;
+        let mut entries = control.ledger(after, if all { self.limit } else { usize::MAX }).await?;
         entries.retain(|entry| {
-            let client = &entry["client"];
-            self.client.is_empty() || [&client["pod"], &client["user"]].iter().any(|name| text(name).contains(&self.client))
+            let client = &entry.client;
+            entry.time >= since && (self.is_of(client.pod.as_deref().unwrap_or_default()) || self.is_of(&client.user))
         });
         let entries = &entries[entries.len().saturating_sub(self.limit)..];
         if self.output.json(&entries) {
@@ -46,27 +76,24 @@ impl Ledger {
 }
 
 /// Entries of the ledger as a table.
-pub(super) fn rows(entries: &[Value]) -> String {
+pub(super) fn rows(entries: &[Entry]) -> String {
     let rows = entries.iter().map(|entry| cells(entry).to_vec()).collect();
     super::table(&["number", "time", "client", "method", "target", "verdict", "code"], rows)
 }
 
 /// An entry in one line.
-pub(super) fn line(entry: &Value) -> String {
+pub(super) fn line(entry: &Entry) -> String {
     cells(entry)[1..].join("  ")
 }
 
-fn cells(entry: &Value) -> [String; 7] {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let client = &entry["client"];
-    let verdict = text(&entry["verdict"]);
+fn cells(entry: &Entry) -> [String; 7] {
     [
-        entry["number"].to_string(),
-        text(&entry["time"]),
-        if client["pod"].is_null() { text(&client["user"]) } else { text(&client["pod"]) },
-        text(&entry["method"]),
-        text(&entry["target"]).chars().take(100).collect(),
-        entry["rule"].as_str().map_or_else(|| verdict.clone(), |rule| format!("{verdict} ({rule})")),
-        text(&entry["code"]),
+        entry.number.to_string(),
+        entry.time.to_string(),
+        entry.client.key().to_owned(),
+        entry.method.to_string(),
+        entry.target.chars().take(100).collect(),
+        entry.rule.as_ref().map_or_else(|| entry.verdict.to_string(), |rule| format!("{} ({rule})", entry.verdict)),
+        entry.code.as_deref().unwrap_or_default().to_owned(),
     ]
 }

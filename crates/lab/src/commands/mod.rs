@@ -26,11 +26,13 @@ mod status;
 mod supervise;
 mod up;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::state::{LabDir, StateRoot};
 
@@ -94,6 +96,29 @@ pub(crate) struct Which {
 impl Which {
     pub(crate) fn dir(&self) -> Result<LabDir> {
         StateRoot::from_env().lab(&self.name)
+    }
+}
+
+/// Which fault proxy: that of a lab, or one that stands alone.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Proxied {
+    #[command(flatten)]
+    which: Which,
+    /// The control URL of a fault proxy that stands alone (lab-fault-proxy prints it).
+    #[arg(long, value_name = "URL", requires = "token_file", conflicts_with = "name")]
+    proxy: Option<String>,
+    /// The file with its token.
+    #[arg(long, value_name = "FILE", requires = "proxy")]
+    token_file: Option<PathBuf>,
+}
+
+impl Proxied {
+    /// Its control endpoint.
+    pub(crate) fn control(&self) -> Result<Control> {
+        match (&self.proxy, &self.token_file) {
+            (Some(url), Some(file)) => Control::of_proxy(url, file),
+            _ => Control::of(&self.which.dir()?.running()?),
+        }
     }
 }
 

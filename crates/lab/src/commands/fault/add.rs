@@ -1,37 +1,19 @@
-//! `lab fault`.
+//! `lab fault add`: flags to a rule.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use anyhow::Result;
+use clap::Args;
 use faults::{
-    BandwidthEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, Rule, StatusEffect, Unit,
+    BandwidthEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, Numbers, Rule, StaleEffect,
+    StatusEffect, Unit,
 };
 
-use super::{Output, Which};
-use crate::control::Control;
+use crate::commands::Proxied;
 use crate::exit::{Exit, Failure};
 
-#[derive(Subcommand)]
-pub(super) enum Fault {
-    /// Arm a fault.
-    Add(Box<Add>),
-    /// Arm the faults of a file.
-    Apply(Apply),
-    /// Show each request that a fault decides over, as it happens, until it is interrupted.
-    Watch(Watch),
-    /// List faults and how often they decided.
-    List(List),
-    /// Clear one fault, or all.
-    Clear(Clear),
-}
-
 #[derive(Args)]
-pub(super) struct Add {
+pub(crate) struct Add {
     #[command(flatten)]
-    which: Which,
+    pub(super) which: Proxied,
     /// What to call it; made from the effect without it.
     #[arg(long = "as", value_name = "NAME")]
     fault_name: Option<String>,
@@ -59,20 +41,30 @@ pub(super) struct Add {
     /// Plural resource name.
     #[arg(long, default_value = "")]
     resource: String,
+    /// Subresource, such as status or log.
+    #[arg(long, default_value = "")]
+    subresource: String,
     /// Namespace of the objects.
     #[arg(long, default_value = "")]
     in_namespace: String,
     /// Name of the object.
     #[arg(long, default_value = "")]
     object: String,
+    /// Which requests of each client, counted from the lab's start: 3, 2..5, 10.. and lists of such.
+    #[arg(long, value_name = "NUMBERS")]
+    nth_of_client: Option<Numbers>,
+    /// Which requests of each connection; 1 is a new connection's first.
+    #[arg(long, value_name = "NUMBERS")]
+    nth_on_connection: Option<Numbers>,
     /// Answer with this status code.
     #[arg(long, group = "effect", required_unless_present_any = ["reset", "close", "refuse", "drop", "tls", "hang", "delay",
-        "bandwidth", "lose", "body", "events", "pass"])]
+        "bandwidth", "lose", "body", "events", "stale", "goaway", "pass"])]
     status: Option<u16>,
     /// Seconds of a Retry-After header.
     #[arg(long, requires = "status")]
     retry_after: Option<u32>,
-    /// Reset before headers; `--reset=headers` after them, `--reset=BYTES` after so many bytes of the body.
+    /// Reset before headers; `--reset=headers` after them, `--reset=BYTES` after so many bytes of the body,
+    /// `--reset=connection` with all that is on the connection, `--reset=REFUSED_STREAM` and others with that code.
     #[arg(long, group = "effect", value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     reset: Option<String>,
     /// Close in order, at the same places.
@@ -102,10 +94,16 @@ pub(super) struct Add {
     /// Answer with another body: empty, garbled, doubled, html.
     #[arg(long, group = "effect", value_name = "WHICH")]
     body: Option<String>,
-    /// Change the events of watches: end-after=N, stall-after=N, expire-after=N, no-bookmarks, duplicate, reorder,
-    /// delay=SECONDS, rewind=N.
+    /// Change the events of watches: end-after=N, stall-after=N, expire-after=N, end-after-seconds=S, stall-after-seconds=S,
+    /// no-bookmarks, duplicate, reorder, delay=SECONDS, rewind=N.
     #[arg(long, group = "effect", value_name = "HOW")]
     events: Option<String>,
+    /// Answer reads as they were answered so many seconds ago.
+    #[arg(long, group = "effect", value_name = "SECONDS")]
+    stale: Option<f64>,
+    /// Let it through and tell the client that its connection takes no more requests.
+    #[arg(long, group = "effect")]
+    goaway: bool,
     /// Let it through, whatever later faults say.
     #[arg(long, group = "effect")]
     pass: bool,
@@ -113,7 +111,7 @@ pub(super) struct Add {
     budget: BudgetArgs,
     /// Arm nothing; show which requests of the last minute it would have met.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// How often.
@@ -174,10 +172,15 @@ fn word<T: serde::de::DeserializeOwned>(flag: &str, text: &str) -> Result<T> {
 fn broken(flag: &str, text: &str) -> Result<BreakEffect> {
     Ok(match text {
         "" => BreakEffect::default(),
-        "headers" => BreakEffect { after_headers: true, after_bytes: None },
-        bytes => match bytes.parse() {
-            Ok(bytes) => BreakEffect { after_headers: false, after_bytes: Some(bytes) },
-            Err(_) => return Err(Failure::new(Exit::Usage, format!("--{flag}={text}: use headers, or a number of bytes")).into()),
+        "headers" => BreakEffect { after_headers: true, ..BreakEffect::default() },
+        "connection" => BreakEffect { connection: true, ..BreakEffect::default() },
+        other => match (other.parse(), serde_json::from_value(other.into())) {
+            (Ok(bytes), _) => BreakEffect { after_bytes: Some(bytes), ..BreakEffect::default() },
+            (_, Ok(code)) => BreakEffect { code: Some(code), ..BreakEffect::default() },
+            _ => {
+                let why = format!("--{flag}={text}: use headers, connection, a number of bytes, or an error code of HTTP/2");
+                return Err(Failure::new(Exit::Usage, why).into());
+            }
         },
     })
 }
@@ -197,12 +200,7 @@ impl Add {
         let set = |wanted: bool| wanted.then_some(Unit {});
         Ok(Effect {
             pass: set(self.pass),
-            status: self.status.map(|code| StatusEffect {
-                code,
-                retry_after: self.retry_after,
-                message: None,
-                headers: BTreeMap::new(),
-            }),
+            status: self.status.map(|code| StatusEffect { retry_after: self.retry_after, ..StatusEffect::of(code) }),
             delay: self.delay.as_deref().map(delay).transpose()?,
             bandwidth: self.bandwidth.map(|bytes_per_second| BandwidthEffect { bytes_per_second }),
             hang: self.hang.map(|seconds| HangEffect { seconds: (seconds > 0.0).then_some(seconds) }),
@@ -214,10 +212,12 @@ impl Add {
             lose: set(self.lose),
             body: self.body.as_deref().map(|text| word("body", text)).transpose()?,
             watch: self.events.as_deref().map(|text| word("events", text)).transpose()?,
+            stale: self.stale.map(|age| StaleEffect { age }),
+            goaway: set(self.goaway),
         })
     }
 
-    fn rule(&self) -> Result<Rule> {
+    pub(super) fn rule(&self) -> Result<Rule> {
         let effect = self.effect()?;
         let name = self.fault_name.clone().unwrap_or_else(|| match self.status {
             Some(code) => format!("status-{code}"),
@@ -237,8 +237,11 @@ impl Add {
                 verb: self.verb.as_str().into(),
                 group: self.group.as_str().into(),
                 resource: self.resource.as_str().into(),
+                subresource: self.subresource.as_str().into(),
                 namespace: self.in_namespace.as_str().into(),
                 name: self.object.as_str().into(),
+                nth_of_client: self.nth_of_client.clone().unwrap_or_default(),
+                nth_on_connection: self.nth_on_connection.clone().unwrap_or_default(),
                 ..Matcher::default()
             },
             effect,
@@ -251,155 +254,10 @@ impl Add {
                 per_second: budget.per_second,
                 from: budget.from,
                 until: budget.until,
+                from_request: None,
+                until_request: None,
                 per_client: budget.per_client,
             },
         })
-    }
-}
-
-#[derive(Args)]
-pub(super) struct Apply {
-    #[command(flatten)]
-    which: Which,
-    /// A YAML file with a list of faults.
-    file: PathBuf,
-    /// Arm nothing; show which requests of the last minute they would have met.
-    #[arg(long)]
-    dry_run: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Watch {
-    #[command(flatten)]
-    which: Which,
-}
-
-#[derive(Args)]
-pub(super) struct List {
-    #[command(flatten)]
-    which: Which,
-    /// How it is printed.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-}
-
-#[derive(Args)]
-pub(super) struct Clear {
-    #[command(flatten)]
-    which: Which,
-    /// The fault's name; all of them without it.
-    fault: Option<String>,
-}
-
-impl Fault {
-    pub(super) async fn run(self) -> Result<Exit> {
-        match self {
-            Self::Add(add) => {
-                let rule = add.rule()?;
-                let usage = |error: faults::RuleError| Failure::new(Exit::Usage, error.to_string());
-                rule.check().map_err(usage)?;
-                let control = Control::of(&add.which.dir()?.running()?)?;
-                if add.dry_run {
-                    return would_match(&control, std::slice::from_ref(&rule)).await;
-                }
-                control.add_fault(&rule).await?;
-                say!("fault {:?} is armed", rule.name);
-            }
-            Self::Apply(apply) => {
-                let text =
-                    std::fs::read_to_string(&apply.file).with_context(|| format!("cannot read {}", apply.file.display()))?;
-                let at = |place: Option<(usize, usize)>| {
-                    let place = place.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
-                    format!("{}{place}", apply.file.display())
-                };
-                let located: Vec<wire::yaml::Located<Rule>> = wire::yaml::strict(&text)
-                    .map_err(|error| Failure::new(Exit::Usage, format!("{}: {}", at(error.at), error.message)))?;
-                let mut rules: Vec<Rule> = Vec::new();
-                for rule in located {
-                    let place = at(wire::yaml::place(&rule));
-                    let rule = rule.value;
-                    rule.check().map_err(|error| Failure::new(Exit::Usage, format!("{place}: {error}")))?;
-                    if rules.iter().any(|other| other.name == rule.name) {
-                        let why = format!("{place}: there are two faults of the name {:?}", rule.name);
-                        return Err(Failure::new(Exit::Usage, why).into());
-                    }
-                    rules.push(rule);
-                }
-                let control = Control::of(&apply.which.dir()?.running()?)?;
-                if apply.dry_run {
-                    return would_match(&control, &rules).await;
-                }
-                for rule in &rules {
-                    control.add_fault(rule).await?;
-                    say!("fault {:?} is armed", rule.name);
-                }
-            }
-            Self::Watch(watch) => {
-                let control = Control::of(&watch.which.dir()?.running()?)?;
-                follow(&control).await?;
-            }
-            Self::List(list) => {
-                let faults = Control::of(&list.which.dir()?.running()?)?.faults().await?;
-                if list.output.json(&faults) {
-                    return Ok(Exit::Success);
-                }
-                let rows = faults
-                    .iter()
-                    .map(|fault| {
-                        let (hits, seen) = (&fault["hits"], &fault["seen"]);
-                        vec![
-                            fault["name"].as_str().unwrap_or_default().to_owned(),
-                            fault["effect"].to_string(),
-                            fault["match"].to_string(),
-                            fault["budget"].to_string(),
-                            format!("{hits} of {seen}"),
-                        ]
-                    })
-                    .collect();
-                say_text!(super::table(&["name", "effect", "match", "budget", "decided"], rows));
-            }
-            Self::Clear(clear) => {
-                let control = Control::of(&clear.which.dir()?.running()?)?;
-                let cleared = control.clear_faults(clear.fault.as_deref()).await?;
-                say!("{cleared} cleared");
-            }
-        }
-        Ok(Exit::Success)
-    }
-}
-
-/// Shows what rules would have met.
-async fn would_match(control: &Control, rules: &[Rule]) -> Result<Exit> {
-    for rule in rules {
-        let met = control.try_fault(rule).await?;
-        say!(
-            "fault {:?} is not armed; of the last minute it speaks of {} requests (its budget left aside)",
-            rule.name,
-            met.len()
-        );
-        if !met.is_empty() {
-            let newest = &met[met.len().saturating_sub(20)..];
-            say_text!(super::ledger::rows(newest));
-        }
-    }
-    Ok(Exit::Success)
-}
-
-/// How often the lab is asked for what is new.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
-async fn follow(control: &Control) -> Result<()> {
-    // What happened before is not shown.
-    let mut last = control.ledger(0, 1).await?.last().and_then(|entry| entry["number"].as_u64()).unwrap_or(0);
-    loop {
-        let entries = control.ledger(last, usize::MAX).await?;
-        last = entries.last().and_then(|entry| entry["number"].as_u64()).unwrap_or(last);
-        for entry in entries.iter().filter(|entry| !entry["rule"].is_null()) {
-            say!("{}", super::ledger::line(entry));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
     }
 }

@@ -1,0 +1,236 @@
+//! An API server that is reached over the network.
+//!
+//! What passes is to fare as it would without the proxy: bodies are streamed both ways, upgraded connections are joined, and a
+//! server that gives no answer makes the proxy give none. HTTP/1.1 is spoken on purpose: each watch has a connection of its own, so
+//! no limit of streams is met. A read whose kept-alive connection the server had closed already is sent once more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::{Client, Error, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use wire::{Abort, Answer, Body, ConnectionInfo};
+
+use crate::proxy::Upstream;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long an idle connection is kept: less than any server in use keeps it.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Headers that speak of one connection and not of the request (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+type Pool = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// What the proxy shows the server for clients that have no credentials which the server could see.
+pub enum Credentials {
+    /// A bearer token.
+    Token(String),
+    /// A client certificate, in the configuration of TLS.
+    Certificate(Arc<rustls::ClientConfig>),
+}
+
+/// The proxy's own way to the server.
+struct Own {
+    pool: Pool,
+    authorization: Option<HeaderValue>,
+    /// The token that stands for these credentials.
+    token: HeaderValue,
+}
+
+struct Shared {
+    scheme: Scheme,
+    authority: Authority,
+    pool: Pool,
+    own: Option<Own>,
+}
+
+/// An API server at a URL. Tokens of clients are passed on. A client certificate cannot be: who shows one is impersonated, with
+/// credentials of the proxy's own.
+#[derive(Clone)]
+pub struct NetworkUpstream(Arc<Shared>);
+
+fn pool(tls: &rustls::ClientConfig) -> Pool {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    let mut tls = tls.clone();
+    // hyper-rustls sets them itself.
+    tls.alpn_protocols.clear();
+    let connector =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector)
+}
+
+impl NetworkUpstream {
+    /// The server at `url`, trusted by `tls`. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// When the URL is none of a server.
+    pub fn new(url: &str, tls: &rustls::ClientConfig) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+        let parts = uri.into_parts();
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority)) if scheme == Scheme::HTTPS || scheme == Scheme::HTTP => {
+                Ok(Self(Arc::new(Shared { scheme, authority, pool: pool(tls), own: None })))
+            }
+            _ => Err(format!("{url:?} is no URL of a server; write https://HOST:PORT")),
+        }
+    }
+
+    /// The same with credentials of the proxy's own: for requests that bear `token`, and for those of clients with certificates.
+    ///
+    /// # Errors
+    /// When a token cannot be a header.
+    pub fn with_credentials(self, token: &str, credentials: Credentials, tls: &rustls::ClientConfig) -> Result<Self, String> {
+        let bearer = |token: &str| {
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| "a token has characters that no header has")?;
+            value.set_sensitive(true);
+            Ok::<_, String>(value)
+        };
+        let (pool, authorization) = match credentials {
+            Credentials::Token(own) => (pool(tls), Some(bearer(&own)?)),
+            Credentials::Certificate(tls) => (pool(&tls), None),
+        };
+        let Shared { scheme, authority, pool: plain, .. } = &*self.0;
+        let own = Some(Own { pool, authorization, token: bearer(token)? });
+        Ok(Self(Arc::new(Shared { scheme: scheme.clone(), authority: authority.clone(), pool: plain.clone(), own })))
+    }
+}
+
+impl Shared {
+    /// The way that a request goes; its headers are made fit for it.
+    fn way(&self, headers: &mut HeaderMap, connection: Option<&ConnectionInfo>) -> Result<&Pool, Abort> {
+        let Some(own) = &self.own else { return Ok(&self.pool) };
+        let subject = connection.and_then(|connection| connection.client.as_ref());
+        if let Some(subject) = subject {
+            if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+                return Err(Abort::new("a client with a certificate may not impersonate through the proxy"));
+            }
+            let text =
+                |text: &str| HeaderValue::try_from(text).map_err(|_| Abort::new("the name in a certificate fits in no header"));
+            headers.insert("impersonate-user", text(&subject.common_name)?);
+            for group in &subject.organisations {
+                headers.append("impersonate-group", text(group)?);
+            }
+        } else if headers.get(header::AUTHORIZATION) != Some(&own.token) {
+            return Ok(&self.pool);
+        }
+        headers.remove(header::AUTHORIZATION);
+        if let Some(authorization) = &own.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        Ok(&own.pool)
+    }
+
+    async fn call(&self, request: Request<Body>) -> Answer {
+        let (mut head, body) = request.into_parts();
+        let connection = head.extensions.get::<ConnectionInfo>().cloned();
+        let upgrade = head.headers.get(header::UPGRADE).filter(|_| head.version == Version::HTTP_11).cloned();
+        let upgraded = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        strip(&mut head.headers);
+        head.headers.remove(header::HOST);
+        if let Some(protocol) = &upgrade {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, protocol.clone());
+        }
+        let pool = self.way(&mut head.headers, connection.as_ref())?;
+        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        let uri = Uri::from_parts(parts).map_err(|_| Abort::new("the request has no path that could be asked for"))?;
+        let outgoing = |body: Body| {
+            let mut request = Request::new(body);
+            *request.method_mut() = head.method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = head.headers.clone();
+            request
+        };
+        let again = head.method == Method::GET && body.is_end_stream() && upgrade.is_none();
+        let mut result = pool.request(outgoing(body)).await;
+        if again && result.as_ref().is_err_and(|error| !error.is_connect()) {
+            result = pool.request(outgoing(wire::empty())).await;
+        }
+        match result {
+            Ok(response) => Ok(answer(response, upgraded)),
+            Err(error) => {
+                tracing::warn!(server = %self.authority, error = %told(&error), "the API server gives no answer");
+                Err(Abort::new("the API server gives no answer"))
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn told(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn strip(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The server's answer as one of ours; where the protocol changes, both connections are joined.
+fn answer(mut response: Response<Incoming>, client: Option<hyper::upgrade::OnUpgrade>) -> Response<Body> {
+    let protocol = response.headers().get(header::UPGRADE).cloned();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = client
+    {
+        let server = hyper::upgrade::on(&mut response);
+        tokio::spawn(async move {
+            if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
+                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+            }
+        });
+        let mut switched = Response::new(wire::empty());
+        *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *switched.headers_mut() = response.headers().clone();
+        strip(switched.headers_mut());
+        switched.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            switched.headers_mut().insert(header::UPGRADE, protocol);
+        }
+        return switched;
+    }
+    let (head, body) = response.into_parts();
+    let mut passed = Response::new(wire::incoming(body));
+    *passed.status_mut() = head.status;
+    *passed.headers_mut() = head.headers;
+    strip(passed.headers_mut());
+    passed
+}
+
+impl Upstream for NetworkUpstream {
+    fn call(&self, request: Request<Body>) -> BoxFuture<'static, Answer> {
+        let shared = self.0.clone();
+        Box::pin(async move { shared.call(request).await })
+    }
+}

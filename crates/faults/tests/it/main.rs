@@ -1,0 +1,5 @@
+//! The proxy over real sockets and TLS, with both protocols.
+
+mod bench;
+mod matrix;
+mod particular;
