@@ -4,7 +4,6 @@
 //! builds kube.
 
 mod bench;
-mod bench_api;
 mod tidy;
 mod types;
 

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use faults::{ArmedRule, Entry, Rule, Snapshot, bears_token, control_answer, control_refusal};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use scenario::reconcile::Reconciliation;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::state::LabRecord;
 
 /// The port of the control endpoint, beside the API server's.
 const PORT: u16 = 6444;
+
+/// The longest time between two readings, in seconds.
+const MAX_RECONCILE: u64 = 3600;
 
 /// Starts the endpoint; the address it got.
 ///
@@ -54,6 +58,11 @@ async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken)
     let (head, body) = request.into_parts();
     match (&head.method, head.uri.path()) {
         (&Method::GET, "/missing") => control_answer(StatusCode::OK, &embedded::missing(&lab.client(), lab.release())),
+        (&Method::GET, "/reconcile") => {
+            let query = kubeapi::Query::parse(head.uri.query().unwrap_or_default());
+            let seconds = query.get("seconds").and_then(|text| text.parse().ok()).unwrap_or(0).min(MAX_RECONCILE);
+            control_answer(StatusCode::OK, &lab.reconcile(Duration::from_secs(seconds)).await)
+        }
         (&Method::POST, "/stop") => {
             stop.cancel();
             control_answer(StatusCode::OK, &json!({"stopping": true}))
@@ -65,6 +74,9 @@ async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken)
         }
     }
 }
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client of a lab's control endpoint.
 pub struct Control {
@@ -80,7 +92,7 @@ impl Control {
     /// When the client cannot be made.
     pub fn of(record: &LabRecord) -> Result<Self> {
         wire::install_crypto_provider();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { http, base: record.control_url.clone(), token: record.token.clone() })
     }
 
@@ -94,12 +106,22 @@ impl Control {
             Failure::new(Exit::Usage, format!("cannot read {}: {error}", token_file.display()))
                 .hint("lab-fault-proxy prints the path of its token as tokenFile")
         })?;
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token: token.trim().to_owned() })
     }
 
     async fn send<T: DeserializeOwned>(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<T> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        self.send_within(PATIENCE, method, path, body).await
+    }
+
+    async fn send_within<T: DeserializeOwned>(
+        &self,
+        within: Duration,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token).timeout(within);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -177,6 +199,15 @@ impl Control {
     /// When the lab does not answer.
     pub async fn totals(&self) -> Result<Snapshot> {
         self.send(reqwest::Method::GET, "/ledger/totals", None).await
+    }
+
+    /// Holds the counters of components and of Prometheus' discovery against the ledger, over so many seconds.
+    ///
+    /// # Errors
+    /// When the lab does not answer.
+    pub async fn reconcile(&self, seconds: u64) -> Result<[Reconciliation; 2]> {
+        let within = PATIENCE + Duration::from_secs(seconds);
+        self.send_within(within, reqwest::Method::GET, &format!("/reconcile?seconds={seconds}"), None).await
     }
 
     /// Asks the lab to stop.

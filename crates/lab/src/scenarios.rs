@@ -1,6 +1,5 @@
 //! Scenarios on an embedded lab: finding the files, running them, holding snapshots against their files.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,16 +12,13 @@ use kubeapi::{LabelSelector, Query, object};
 use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
-use scenario::{Delete, FaultUse, LabError, PodLog, PodPage, Problem, Report, Scenario};
+use scenario::{Delete, FaultUse, LabError, PodLog, Problem, Report, Scenario};
 use serde_json::{Value, json};
-use wire::{Connection, Dial};
 
 use crate::embedded::{self, Lab, Options};
 use crate::tools::Prometheus;
 
 const PODS: Gr = Gr::core("pods");
-/// The largest page of metrics that is read.
-const MAX_PAGE: usize = 64 * 1024 * 1024;
 
 /// A scenario file that was read and checked.
 #[derive(Clone, Debug)]
@@ -115,12 +111,6 @@ pub fn read_snapshot(path: &Path) -> Option<String> {
     Some(body.unwrap_or(text))
 }
 
-/// The components of a release whose clients are not counted.
-pub fn hookless(release: &Release) -> Vec<Hookless> {
-    let uncounted = release.components.iter().filter(|(_, component)| !component.counted);
-    uncounted.map(|(name, _)| Hookless { pod: format!("{name}-"), resource: None }).collect()
-}
-
 /// An embedded lab as scenarios see it.
 struct Bench {
     lab: Lab,
@@ -137,43 +127,12 @@ impl Bench {
         self.client.list(PODS, "").into_iter().filter(|pod| !object::is_deleting(pod)).collect()
     }
 
-    fn scraped(&self) -> Vec<Value> {
-        let namespace = self.lab.release().namespace.as_str();
-        self.pods()
-            .into_iter()
-            .filter(|pod| object::namespace(pod) == namespace && object::label(pod, "prometheus.kubevirt.io").is_some())
-            .collect()
-    }
-
     fn prometheus(&self) -> Result<metrics::Client, LabError> {
         let pod = self.client.get(PODS, "monitoring", "prometheus-k8s-0").map_err(|error| failed(&error))?;
         match pod["status"]["podIP"].as_str() {
             Some(address) => Ok(metrics::Client::new(&format!("http://{address}:9090"))),
             None => Err(LabError("prometheus-k8s-0 has no address yet".to_owned())),
         }
-    }
-
-    async fn page(&self, pod: &Value) -> Result<PodPage, LabError> {
-        let name = object::name(pod).to_owned();
-        let address: std::net::IpAddr = pod["status"]["podIP"]
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| LabError(format!("{name} has no address yet")))?;
-        let dial = Dial {
-            address: SocketAddr::new(address, 8443),
-            source: None,
-            tls: Some(wire::pki::unverified_client_config()),
-            server_name: None,
-        };
-        let connection = Connection::open(&dial).await.map_err(|error| failed(&error))?;
-        let request = http::Request::get("/metrics")
-            .header("host", dial.address.to_string())
-            .body(wire::empty())
-            .map_err(|error| failed(&error))?;
-        let response = connection.send(request).await.map_err(|error| failed(&error))?;
-        let bytes = wire::collect(wire::incoming(response.into_body()), MAX_PAGE).await.map_err(|error| failed(&error))?;
-        let page = metrics::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| failed(&format!("{name}: {error}")))?;
-        Ok(PodPage { pod: name, page })
     }
 
     /// Asks the API server what Prometheus' ServiceAccount may not discover in KubeVirt's namespace.
@@ -238,7 +197,7 @@ impl scenario::Lab for Bench {
     }
 
     fn scraped_pods(&self) -> BoxFuture<'_, Result<usize, LabError>> {
-        Box::pin(async { Ok(self.scraped().len()) })
+        Box::pin(async { Ok(self.lab.scraped().len()) })
     }
 
     fn query(&self, expression: String) -> BoxFuture<'_, Result<Vec<Sample>, LabError>> {
@@ -292,15 +251,7 @@ impl scenario::Lab for Bench {
     }
 
     fn reading(&self) -> BoxFuture<'_, Result<Reading, LabError>> {
-        Box::pin(async {
-            let ledger = self.lab.proxy().ledger();
-            let (began, before) = (Timestamp::now(), ledger.snapshot());
-            let mut pages = Vec::new();
-            for pod in self.scraped() {
-                pages.push(self.page(&pod).await?);
-            }
-            Ok(Reading { began, ledger: [before, ledger.snapshot()], ended: Timestamp::now(), pages })
-        })
+        Box::pin(async { Ok(self.lab.reading().await) })
     }
 
     fn entries(&self) -> BoxFuture<'_, Result<Vec<Entry>, LabError>> {
@@ -308,7 +259,7 @@ impl scenario::Lab for Bench {
     }
 
     fn hookless(&self) -> Vec<Hookless> {
-        hookless(self.lab.release())
+        embedded::hookless(self.lab.release())
     }
 
     fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>> {

@@ -316,10 +316,7 @@ async fn reconcile_all(lab: &dyn Lab) -> Seen {
 
 /// A reconciliation in words.
 fn told(found: &Reconciliation) -> Seen {
-    let mut lines = vec![format!("{} requests", found.requests)];
-    lines.extend(found.left_out.iter().map(|(pod, cause, requests)| format!("{pod}: {cause}: {requests} requests")));
-    lines.extend(found.rows.iter().map(ToString::to_string));
-    let text = lines.join("\n");
+    let text = found.to_string();
     if found.is_explained() && found.requests > 0.0 { Ok(text) } else { Err(text) }
 }
 

@@ -21,6 +21,12 @@ use crate::client::Client;
 /// Entries that are kept in full.
 const KEEP: usize = 32_768;
 
+/// Totals that are told apart; what would be one more is counted under the client [`OTHERS`].
+const MAX_TOTALS: usize = 200_000;
+
+/// The client under which totals are kept that are too many to tell apart.
+const OTHERS: &str = "(others)";
+
 /// A consistent reading of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -105,6 +111,13 @@ impl State {
             entry.outcome = Some(outcome.clone());
             entry.code = Some(key.code.clone());
             entry.ended = Some(now);
+        }
+        if let Some(count) = self.totals.get_mut(&key) {
+            *count += 1;
+            return true;
+        }
+        if self.totals.len() >= MAX_TOTALS {
+            OTHERS.clone_into(&mut key.client);
         }
         *self.totals.entry(key).or_default() += 1;
         true

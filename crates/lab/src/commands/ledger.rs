@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use faults::Entry;
 use jiff::{SignedDuration, Timestamp};
+use scenario::reconcile::Reconciliation;
 
 use super::{Output, Proxied};
 use crate::exit::{Exit, Failure};
@@ -24,12 +25,31 @@ pub(super) struct Ledger {
     /// The totals of all requests instead of the last ones: by client, method, verb, resource and code.
     #[arg(long)]
     totals: bool,
+    /// Read the counters of all components and of Prometheus' discovery, wait so long, read them again, and explain every
+    /// difference to the ledger; what stays unexplained is a failure.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "10s", conflicts_with_all = ["totals", "proxy"])]
+    reconcile: Option<String>,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 impl Ledger {
+    async fn reconcile(&self, during: &str) -> Result<Exit> {
+        let bad = || Failure::new(Exit::Usage, format!("--reconcile {during}: use a time such as 10s"));
+        let during = scenario::duration(during).ok_or_else(bad)?;
+        let found = self.which.control()?.reconcile(during.as_secs()).await?;
+        if !self.output.json(&found) {
+            for (title, found) in ["components", "Prometheus' discovery"].into_iter().zip(&found) {
+                say!("{title}: {found}");
+            }
+        }
+        if found.iter().all(Reconciliation::is_explained) {
+            return Ok(Exit::Success);
+        }
+        Err(Failure::new(Exit::ScenarioFailed, "counters and ledger differ, and nothing explains it".to_owned()).into())
+    }
+
     /// The number after which entries are wanted, and the instant.
     fn since(&self) -> Result<(u64, Timestamp)> {
         if let Ok(number) = self.since.parse() {
@@ -46,6 +66,9 @@ impl Ledger {
     }
 
     pub(super) async fn run(self) -> Result<Exit> {
+        if let Some(during) = &self.reconcile {
+            return self.reconcile(during).await;
+        }
         let (after, since) = self.since()?;
         let control = self.which.control()?;
         if self.totals {

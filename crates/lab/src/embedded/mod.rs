@@ -5,6 +5,7 @@
 
 mod images;
 mod operator;
+mod reading;
 mod reloader;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,6 +26,8 @@ use wire::pki::CertificateAuthority;
 use crate::exit::{Exit, Failure};
 use crate::manifests;
 use crate::tools::Prometheus;
+
+pub use reading::hookless;
 
 /// The node's name, as minikube calls its own.
 const NODE: &str = "lab";

@@ -9,6 +9,7 @@ use std::fmt;
 
 use faults::{Entry, LedgerKey, Outcome, Protocol, Snapshot};
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::lab::PodPage;
 
@@ -71,7 +72,8 @@ impl Hookless {
 }
 
 /// Why a counter and the ledger may differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Cause {
     /// The process is another one than at the first reading: it counts from nought.
     ProcessRestart,
@@ -107,7 +109,7 @@ impl fmt::Display for Cause {
 type Labels = Vec<(String, String)>;
 
 /// One count that differs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// The pod.
     pub pod: String,
@@ -143,7 +145,8 @@ impl fmt::Display for Row {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reconciliation {
     /// Requests that were compared.
     pub requests: f64,
@@ -151,6 +154,16 @@ pub struct Reconciliation {
     pub rows: Vec<Row>,
     /// Clients whose requests could not be compared at all, with the cause and how many.
     pub left_out: Vec<(String, Cause, f64)>,
+}
+
+impl fmt::Display for Reconciliation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests", self.requests)?;
+        for (pod, cause, requests) in &self.left_out {
+            write!(f, "\n{pod}: {cause}: {requests} requests")?;
+        }
+        self.rows.iter().try_for_each(|row| write!(f, "\n{row}"))
+    }
 }
 
 impl Reconciliation {

@@ -1,5 +1,9 @@
 //! Times and memory of a lab, measured from outside with a release build.
 
+mod apiserver;
+mod faults;
+mod server;
+
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +18,10 @@ enum Target {
     Lab,
     /// The API server alone.
     Apiserver,
+    /// The fault proxy: what it costs, in the lab and alone, beside nginx.
+    Faults,
+    /// Whether the ledger equals the clients' counters, after a million requests under every kind of fault.
+    Exact,
 }
 
 impl Target {
@@ -22,6 +30,8 @@ impl Target {
         match self {
             Self::Lab => "## An embedded lab",
             Self::Apiserver => "## The API server alone",
+            Self::Faults => "## The fault proxy",
+            Self::Exact => "## The ledger against the clients' counters",
         }
     }
 }
@@ -34,6 +44,9 @@ pub(crate) struct Bench {
     /// How often each is measured; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     times: u16,
+    /// How many requests `exact` sends.
+    #[arg(long, default_value_t = 1_000_000)]
+    requests: u64,
 }
 
 /// One life of a lab, in seconds and MB.
@@ -46,17 +59,22 @@ struct Life {
     memory: f64,
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 impl Bench {
     pub(crate) fn run(self, root: &Path) -> Result<ExitCode> {
-        let built = crate::cargo().args(["build", "--quiet", "--release", "--package", "lab"]).status()?;
+        if self.target == Target::Exact {
+            write_part(root, self.target, &faults::exact(root, self.requests)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let built =
+            crate::cargo().args(["build", "--quiet", "--release", "--package", "lab", "--package", "fault-proxy"]).status()?;
         ensure!(built.success(), "the release build failed");
         if self.target == Target::Apiserver {
-            if let Some(rows) = crate::bench_api::run(root, self.times)? {
+            if let Some(rows) = apiserver::run(root, self.times)? {
                 let mut text =
                     format!("Medians of {} servers, release build, two cores; `cargo xtask bench apiserver`.\n\n", self.times);
                 text.push_str("| what | measured | wanted |\n|---|---|---|\n");
@@ -70,6 +88,12 @@ impl Bench {
                      kernel's network path, 35 % reading, defaulting, checking and storing the object, the rest TLS and HTTP (perf with call \
                      graphs, release build). The kernel's part is the floor: a GET of the same size costs as much of it.\n",
                 );
+                write_part(root, self.target, &text)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.target == Target::Faults {
+            if let Some(text) = faults::run(root, self.times)? {
                 write_part(root, self.target, &text)?;
             }
             return Ok(ExitCode::SUCCESS);
@@ -122,7 +146,7 @@ fn write_part(root: &Path, target: Target, text: &str) -> Result<()> {
         Some(rest.split("\n## ").next().unwrap_or_default().trim().to_owned())
     };
     let mut out = String::from("# Benchmarks\n");
-    for of in [Target::Lab, Target::Apiserver] {
+    for of in [Target::Lab, Target::Apiserver, Target::Faults, Target::Exact] {
         let body = if of == target { Some(text.trim().to_owned()) } else { part(of) };
         if let Some(body) = body {
             out.push_str(&format!("\n{}\n\n{body}\n", of.heading()));

@@ -1,0 +1,90 @@
+//! Readings of a lab's counters and its ledger, to be held against each other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use apiserver::Gr;
+use jiff::Timestamp;
+use kubeapi::object;
+use kubevirt::Release;
+use scenario::PodPage;
+use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
+use serde_json::Value;
+use wire::{Connection, Dial};
+
+use super::Lab;
+
+/// The largest page of metrics that is read.
+const MAX_PAGE: usize = 64 * 1024 * 1024;
+
+/// The components of a release whose clients are not counted.
+pub fn hookless(release: &Release) -> Vec<Hookless> {
+    let uncounted = release.components.iter().filter(|(_, component)| !component.counted);
+    uncounted.map(|(name, _)| Hookless { pod: format!("{name}-"), resource: None }).collect()
+}
+
+/// A pod's page of metrics.
+async fn page(pod: &Value, port: u16, tls: bool) -> Result<PodPage> {
+    let name = object::name(pod).to_owned();
+    let address: IpAddr = pod["status"]["podIP"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .with_context(|| format!("{name} has no address yet"))?;
+    let tls = tls.then(wire::pki::unverified_client_config);
+    let dial = Dial { address: SocketAddr::new(address, port), source: None, tls, server_name: None };
+    let connection = Connection::open(&dial).await?;
+    let request = http::Request::get("/metrics").header("host", dial.address.to_string()).body(wire::empty())?;
+    let response = connection.send(request).await?;
+    let bytes = wire::collect(wire::incoming(response.into_body()), MAX_PAGE).await.map_err(|error| anyhow::anyhow!(error))?;
+    let page = metrics::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    Ok(PodPage { pod: name, page })
+}
+
+impl Lab {
+    /// The pods of KubeVirt that have metrics.
+    pub fn scraped(&self) -> Vec<Value> {
+        let pods = self.client().list(Gr::core("pods"), &self.release().namespace);
+        let labelled = |pod: &Value| object::label(pod, "prometheus.kubevirt.io").is_some();
+        pods.into_iter().filter(|pod| !object::is_deleting(pod) && labelled(pod)).collect()
+    }
+
+    /// Reads the pages of all components. One that does not answer has none in it.
+    pub async fn reading(&self) -> Reading {
+        self.read(&self.scraped(), 8443, true).await
+    }
+
+    /// Reads Prometheus' own page.
+    pub async fn discovery_reading(&self) -> Reading {
+        let prometheus = self.client().get(Gr::core("pods"), "monitoring", "prometheus-k8s-0");
+        self.read(&prometheus.into_iter().collect::<Vec<_>>(), 9090, false).await
+    }
+
+    async fn read(&self, pods: &[Value], port: u16, tls: bool) -> Reading {
+        let ledger = self.proxy().ledger();
+        let (began, before) = (Timestamp::now(), ledger.snapshot());
+        let mut pages = Vec::new();
+        for pod in pods {
+            match page(pod, port, tls).await {
+                Ok(page) => pages.push(page),
+                Err(error) => tracing::warn!("{error:#}"),
+            }
+        }
+        Reading { began, ledger: [before, ledger.snapshot()], ended: Timestamp::now(), pages }
+    }
+
+    /// Holds what the counters of all components rose by in this time against the ledger, and what Prometheus counted of its own
+    /// discovery.
+    pub async fn reconcile(&self, during: Duration) -> [Reconciliation; 2] {
+        let before = [self.reading().await, self.discovery_reading().await];
+        let names = |reading: &Reading| reading.pages.iter().map(|page| page.pod.clone()).collect::<Vec<_>>();
+        let expected = before.each_ref().map(names);
+        tokio::time::sleep(during).await;
+        let after = [self.reading().await, self.discovery_reading().await];
+        let entries = self.proxy().ledger().entries(0, usize::MAX);
+        let metric = &self.release().client.requests;
+        let counters = [Counter::of_component(metric), Counter::of_discovery()];
+        let hookless = [hookless(self.release()), Vec::new()];
+        [0, 1].map(|of| explain(counters[of], &expected[of], &hookless[of], (Some(&before[of]), &after[of]), &entries))
+    }
+}
