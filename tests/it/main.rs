@@ -7,6 +7,7 @@ mod bench;
 mod clients;
 mod command_line;
 mod container;
+mod operator;
 mod scenarios;
 
 use libtest_mimic::{Arguments, Trial};
@@ -19,5 +20,6 @@ fn main() {
     trials.extend(command_line::trials());
     trials.extend(clients::trials());
     trials.extend(container::trials());
+    trials.extend(operator::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-/// Tasks of this repository. `lab`, `scenario`, `fault`, `ledger` and `apiserver` run the `lab` program; each has its own --help.
+/// Tasks of this repository. `lab`, `scenario`, `fault`, `ledger`, `operator` and `apiserver` run the `lab` program; each has its own --help.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -35,12 +35,15 @@ enum Task {
     /// Show what the fault proxy decided.
     #[command(disable_help_flag = true)]
     Ledger(External),
+    /// Compile monitoring objects as the operator does, without a lab.
+    #[command(disable_help_flag = true)]
+    Operator(External),
     /// Run the API server alone, with the controllers that belong to it.
     #[command(disable_help_flag = true)]
     Apiserver(External),
     /// Check what the compiler does not: files that grow too long, modules that do not say what they are for.
     Tidy,
-    /// Write generated files: the JSON schema of scenarios, the table of built-in types.
+    /// Write generated files: the JSON schemas of scenarios and fault files, the table of built-in types.
     Codegen,
     /// Measure times, speed and memory with a release build, and write docs/benchmarks.md.
     Bench(bench::Bench),
@@ -96,6 +99,7 @@ fn run() -> Result<ExitCode> {
         Task::Scenario(external) => lab(&with("scenario", external)),
         Task::Fault(external) => lab(&with("fault", external)),
         Task::Ledger(external) => lab(&with("ledger", external)),
+        Task::Operator(external) => lab(&with("operator", external)),
         Task::Apiserver(external) => lab(&with("apiserver", external)),
         Task::Tidy => tidy::run(&root()),
         Task::Codegen => codegen(),
@@ -108,10 +112,13 @@ fn codegen() -> Result<ExitCode> {
     if std::env::var_os("TYPES_ONLY").is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let output = Command::new(build_lab()?).args(["scenario", "schema"]).output()?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let program = build_lab()?;
     std::fs::create_dir_all(root().join("schemas"))?;
-    std::fs::write(root().join("schemas/scenario.schema.json"), output.stdout)?;
+    for (command, file) in [("scenario", "scenario"), ("fault", "faults")] {
+        let output = Command::new(&program).args([command, "schema"]).output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::write(root().join(format!("schemas/{file}.schema.json")), output.stdout)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -179,8 +179,8 @@ impl Worker {
                     }
                     open = Some(connection);
                 }
-                // It was never sent: the connection had been retired meanwhile.
-                Err(error) if error.is_canceled() => drop(left.fetch_add(1, Ordering::Relaxed)),
+                // The connection had been retired meanwhile.
+                Err(error) if wire::never_begun(&error) => drop(left.fetch_add(1, Ordering::Relaxed)),
                 Err(_) => {
                     self.count(&method, verb, resource, "<error>");
                     if connection.protocol() == Protocol::Http2 {

@@ -229,13 +229,15 @@ async fn run(options: Options) -> Result<()> {
     let stop = CancellationToken::new();
     let handler = Control::new(proxy.engine().clone(), proxy.ledger().clone()).handler(token);
     tokio::spawn(wire::serve(control, None, handler, Arc::new(()), stop.clone()));
-    tokio::spawn(wire::serve(listener, Some(tls), proxy.clone(), proxy, stop.clone()));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let serving = wire::serve_on_threads(listener, Some(tls), proxy.clone(), proxy, stop.clone(), threads);
     if let (Some(certificate), Some(key)) = (options.certificate, options.key) {
         tokio::spawn(rotate(certificate, key, identity));
     }
     println!("{ready}");
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
+        served = serving => served.context("cannot start a thread")?,
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminate.recv() => {}
     }
@@ -248,7 +250,7 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LAB_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     wire::install_crypto_provider();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: {error}");

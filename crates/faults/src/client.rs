@@ -12,6 +12,9 @@ use wire::ConnectionInfo;
 
 use crate::proxy::PodDirectory;
 
+/// The longest name of a user or pod that is believed, in bytes.
+const MAX_NAME: usize = 512;
+
 /// Who sent a request, as far as it tells itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -49,10 +52,15 @@ impl Client {
             let hash: String = Sha256::digest(token).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
             return Self { user: format!("token:{hash}"), ..Self::default() };
         };
-        let user = claims["sub"].as_str().unwrap_or("system:anonymous");
+        // Nobody has verified it: a name of any length would be kept.
+        let Some(user) = claims["sub"].as_str().filter(|user| user.len() <= MAX_NAME) else { return anonymous() };
         let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let known = account.map(|(namespace, name)| Self::service_account(namespace, name)).unwrap_or_default();
-        Self { pod: claims["kubernetes.io"]["pod"]["name"].as_str().map(str::to_owned), user: user.to_owned(), ..known }
+        Self {
+            pod: claims["kubernetes.io"]["pod"]["name"].as_str().filter(|name| name.len() <= MAX_NAME).map(str::to_owned),
+            user: user.to_owned(),
+            ..known
+        }
     }
 
     /// A ServiceAccount, with the groups that every one is in.

@@ -71,6 +71,10 @@ pub struct Proxy {
     past: Past,
 }
 
+/// How much of a request is read before it is answered by a fault, in bytes, and for how long.
+const MAX_DRAINED: usize = 16 * 1024 * 1024;
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
 /// Closes a ledger entry exactly once, also when the client goes away first.
 struct Open {
     ledger: Arc<Ledger>,
@@ -196,29 +200,39 @@ impl Proxy {
         (decision, info, Open { ledger: self.ledger.clone(), number, outcome: None })
     }
 
-    async fn apply(&self, request: Request<Body>) -> Answer {
+    async fn apply(&self, mut request: Request<Body>) -> Answer {
         let connection = request.extensions().get::<ConnectionInfo>().cloned().unwrap_or_else(ConnectionInfo::in_process);
         let (decision, info, open) = self.decide(&request, &connection);
         let effect = decision.effect();
         match effect {
             Effect { status: Some(status), .. } => {
+                // Over HTTP/1.1 an answer that comes before the request is read may be lost with the connection.
+                let _ = tokio::time::timeout(DRAIN_WITHIN, wire::drain(request.body_mut(), MAX_DRAINED)).await;
                 open.close(Outcome::Answered { status: status.code });
                 Ok(injected(status, request.uri()))
             }
             Effect { reset: Some(broken), .. } if broken.body().is_none() => {
                 let refused = broken.code == Some(StreamCode::RefusedStream) && request.version() == Version::HTTP_2;
                 open.close(if refused { Outcome::Refused } else { Outcome::Failed });
-                Err(break_off(&connection, *broken, true).await)
+                Err(break_off(&connection, *broken, resets_connection(&request, *broken)).await)
             }
             Effect { close: Some(broken), .. } if broken.body().is_none() => {
                 open.close(Outcome::Failed);
                 Err(break_off(&connection, *broken, false).await)
             }
             Effect { hang: Some(_), .. } => {
-                match effect.hang_limit() {
-                    Some(limit) => tokio::time::sleep(limit).await,
-                    None => std::future::pending().await,
-                }
+                let limit = async {
+                    match effect.hang_limit() {
+                        Some(limit) => tokio::time::sleep(limit).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                // A client that goes away is noticed only when all that it had sent is read.
+                let body = async {
+                    wire::drain(request.body_mut(), usize::MAX).await;
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! { () = limit => {}, () = body => {} }
                 open.close(Outcome::Failed);
                 Err(Abort::new("injected hang"))
             }
@@ -242,8 +256,9 @@ impl Proxy {
             tokio::time::sleep(pause).await;
         }
         let version = request.version();
-        let keep = decision.keep.filter(|_| matches!(info.verb, Verb::Get | Verb::List));
+        let keep = decision.keep.filter(|_| stale::is_kept(&request, info));
         let past = keep.map(|age| (stale::key(&request, connection), age));
+        let http1 = version != Version::HTTP_2;
         let mut response = match self.upstream.call(request).await {
             Ok(response) => response,
             Err(abort) => {
@@ -257,8 +272,8 @@ impl Proxy {
         let mut old = None;
         if let Some((key, age)) = past {
             response = self.past.keep(key.clone(), Timestamp::now(), response, age).await;
-            if effect.stale.is_some() {
-                old = self.past.find(&key, Timestamp::now(), age);
+            if let Some(stale) = &effect.stale {
+                old = self.past.find(&key, Timestamp::now(), Duration::from_secs_f64(stale.age));
             }
         }
         if let Some(old) = old {
@@ -269,11 +284,13 @@ impl Proxy {
         let is_watch = info.verb == Verb::Watch;
         let (outcome, answer) = match effect {
             Effect { lose: Some(_), .. } => {
-                connection.reset_on_close();
+                if http1 {
+                    connection.reset_on_close();
+                }
                 (Outcome::Lost { status }, Err(Abort::new("injected loss of the answer")))
             }
             Effect { reset: Some(broken), .. } => {
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), true)))
+                (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), http1 || broken.connection)))
             }
             Effect { close: Some(broken), .. } => {
                 (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), false)))
@@ -287,7 +304,7 @@ impl Proxy {
             Effect { watch: Some(watch), .. } if is_watch => {
                 (Outcome::Damaged { status }, Ok(tamper::watch(response, watch.clone())))
             }
-            Effect { goaway: Some(_), .. } => {
+            Effect { goaway: Some(_), .. } if status != 101 => {
                 if version == Version::HTTP_2 {
                     connection.retire();
                 } else {
@@ -300,6 +317,11 @@ impl Proxy {
         open.close(outcome);
         answer
     }
+}
+
+/// Whether a reset is one of the connection: over HTTP/2 it is one of the stream, unless the connection is meant.
+fn resets_connection(request: &Request<Body>, broken: BreakEffect) -> bool {
+    request.version() != Version::HTTP_2 || broken.connection
 }
 
 /// A method as the ledger keeps it.

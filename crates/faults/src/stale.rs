@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
+use kubeapi::{RequestInfo, Verb};
 use sha2::{Digest as _, Sha256};
 use wire::{Body, ConnectionInfo};
 
@@ -41,21 +42,40 @@ pub(crate) struct Past {
     state: Mutex<State>,
 }
 
+/// Whether a request's answers can be of the past: a GET of objects. Logs and streams have no end that could be waited for.
+pub(crate) fn is_kept(request: &Request<Body>, info: &RequestInfo) -> bool {
+    let reads = matches!(info.verb, Verb::Get | Verb::List) && request.method() == Method::GET;
+    reads && info.subresource != "log" && !info.query.flag("follow") && !request.headers().contains_key(header::UPGRADE)
+}
+
 /// What must be the same for an answer to be one to the same request. Of credentials only a hash is kept.
 pub(crate) fn key(request: &Request<Body>, connection: &ConnectionInfo) -> String {
-    let client = connection.client.as_ref().map_or("", |subject| subject.common_name.as_str());
-    let header = |name| request.headers().get(name).map(|value| value.as_bytes()).unwrap_or_default();
-    let hash = Sha256::new().chain_update(client).chain_update([0]).chain_update(header(header::AUTHORIZATION)).finalize();
-    let accept = String::from_utf8_lossy(header(header::ACCEPT)).into_owned();
-    let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{hash} {accept} {}", request.uri())
+    let mut hash = Sha256::new();
+    hash.update(connection.client.as_ref().map_or("", |subject| subject.common_name.as_str()));
+    for (name, value) in request.headers() {
+        if *name == header::AUTHORIZATION || name.as_str().starts_with("impersonate-") {
+            hash.update([0]);
+            hash.update(name.as_str());
+            hash.update([0]);
+            hash.update(value.as_bytes());
+        }
+    }
+    let accept = request.headers().get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let hash: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash} {} {}", accept.unwrap_or_default(), request.uri())
 }
+
+/// What an answer costs to keep, in bytes, beside its body.
+const OVERHEAD: usize = 512;
 
 impl Past {
     /// Keeps an answer, and of older ones the youngest that is `age` old and all that are younger. The answer comes back as it
     /// was; one that is too long is not kept.
     pub(crate) async fn keep(&self, key: String, at: Timestamp, response: Response<Body>, age: Duration) -> Response<Body> {
         let (head, mut body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            return Response::from_parts(head, body);
+        }
         let mut parts: Vec<Bytes> = Vec::new();
         let mut size = 0;
         while let Some(frame) = body.frame().await {
@@ -83,15 +103,21 @@ impl Past {
         self.any.store(true, Ordering::Relaxed);
         let mut state = self.state.lock().expect("no panic while held");
         let State { answers, bytes } = &mut *state;
-        if *bytes + answer.body.len() > MOST {
-            return;
-        }
-        *bytes += answer.body.len();
+        let size = |answer: &Answer| answer.body.len() + OVERHEAD;
         let at = answer.at;
+        if *bytes + size(&answer) + key.len() > MOST {
+            // All of it: which answers are needed again nobody knows, and the newest ones are.
+            answers.clear();
+            *bytes = 0;
+        }
+        if !answers.contains_key(&key) {
+            *bytes += key.len();
+        }
+        *bytes += size(&answer);
         let kept = answers.entry(key).or_default();
         kept.push_back(answer);
         while kept.get(1).is_some_and(|second| is_old(second.at, at, age)) {
-            *bytes -= kept.pop_front().map_or(0, |answer| answer.body.len());
+            *bytes -= kept.pop_front().as_ref().map_or(0, size);
         }
     }
 

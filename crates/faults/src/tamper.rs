@@ -23,15 +23,20 @@ type Sender = mpsc::Sender<Result<Bytes, BodyError>>;
 /// How long the head may take to go out before the answer is broken off all the same.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Waits until something has gone out since `before`. What breaks off must not overtake what it follows: HTTP/2 forgets frames
-/// that wait when a stream is reset.
-async fn gone_out(connection: &ConnectionInfo, before: u64) {
+/// Waits until the connection has taken all that was sent, and has written after that. What breaks off must not overtake what it
+/// follows: HTTP/2 forgets frames that wait when a stream is reset.
+async fn gone_out(connection: &ConnectionInfo, sender: &Sender, mut before: u64) {
     let deadline = tokio::time::Instant::now() + HEAD_DEADLINE;
-    while connection.written() == before && tokio::time::Instant::now() < deadline {
+    let waits = || !sender.is_closed() && tokio::time::Instant::now() < deadline;
+    while sender.capacity() < sender.max_capacity() && waits() {
+        before = connection.written();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // What was written may have been of another stream; the next turn of the connection has ours.
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    while connection.written() == before && waits() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // What was written may have been of another stream; the next turns of the connection have ours.
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// Lets some of the body through and then breaks off: with a reset of the connection, or (HTTP/1.1) its end in order.
@@ -41,18 +46,20 @@ pub(crate) fn cut(response: Response<Body>, broken: BreakEffect, connection: Con
     let (head, mut body) = response.into_parts();
     let (sender, cut) = wire::stream_channel(QUEUE);
     tokio::spawn(async move {
-        while let Some(Ok(frame)) = body.frame().await {
+        while left > 0 {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = sender.closed() => return,
+            };
+            let Some(Ok(frame)) = frame else { break };
             let Ok(data) = frame.into_data() else { continue };
             let fits = usize::try_from(left).unwrap_or(usize::MAX).min(data.len());
             left -= fits as u64;
             if fits > 0 && sender.send(Ok(data.slice(..fits))).await.is_err() {
                 return;
             }
-            if left == 0 {
-                break;
-            }
         }
-        gone_out(&connection, before).await;
+        gone_out(&connection, &sender, before).await;
         if reset {
             connection.reset_on_close();
         }
@@ -72,7 +79,12 @@ pub(crate) fn throttle(response: Response<Body>, bytes_per_second: u64) -> Respo
     let (sender, slow) = wire::stream_channel(1);
     let piece = usize::try_from(bytes_per_second / 20).unwrap_or(usize::MAX).max(1);
     tokio::spawn(async move {
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = sender.closed() => return,
+            };
+            let Some(frame) = frame else { return };
             let mut data = match frame.map(http_body::Frame::into_data) {
                 Ok(Ok(data)) => data,
                 Ok(Err(_)) => continue,
@@ -119,16 +131,25 @@ pub(crate) async fn replace(response: Response<Body>, effect: &BodyEffect) -> Re
         }
     };
     head.headers.remove(header::CONTENT_LENGTH);
+    if !matches!(effect, BodyEffect::Doubled) {
+        // What stands there now is not compressed.
+        head.headers.remove(header::CONTENT_ENCODING);
+    }
     Response::from_parts(head, wire::full(changed))
 }
 
 /// The events of a watch, changed; an answer that is no stream of events is passed.
 pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<Body> {
-    if response.status() != StatusCode::OK {
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if response.status() != StatusCode::OK || !is_json {
         return response;
     }
     let (head, body) = response.into_parts();
-    let (sender, changed) = wire::stream_channel(QUEUE);
+    let (sender, changed) = match effect {
+        WatchEffect::Delay(seconds) => late(Duration::from_secs_f64(seconds)),
+        _ => wire::stream_channel(QUEUE),
+    };
     tokio::spawn(async move {
         let mut events = Events { effect, shown: 0, kept: None, sender };
         let mut rest = BytesMut::new();
@@ -137,6 +158,7 @@ pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<B
         loop {
             let data = tokio::select! {
                 data = frames.next() => data,
+                () = events.sender.closed() => return,
                 () = at(end) => {
                     if matches!(events.effect, WatchEffect::StallAfterSeconds(_)) {
                         events.sender.closed().await;
@@ -157,6 +179,41 @@ pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<B
         }
     });
     Response::from_parts(head, changed)
+}
+
+/// How many events wait for their time.
+const LATE: usize = 4096;
+
+/// A stream whose pieces come out each so much later than it went in.
+fn late(by: Duration) -> (Sender, Body) {
+    let (sender, mut waiting) = mpsc::channel::<Result<Bytes, BodyError>>(QUEUE);
+    let (timed, mut due) = mpsc::channel(LATE);
+    tokio::spawn(async move {
+        while let Some(piece) = waiting.recv().await {
+            let sent = tokio::select! {
+                sent = timed.send((tokio::time::Instant::now() + by, piece)) => sent,
+                () = timed.closed() => return,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    let (out, body) = wire::stream_channel(QUEUE);
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = due.recv() => next,
+                () = out.closed() => return,
+            };
+            let Some((time, piece)) = next else { return };
+            tokio::time::sleep_until(time).await;
+            if out.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    (sender, body)
 }
 
 /// Waits for an instant, or for ever.
@@ -201,12 +258,6 @@ impl Events {
                 return false;
             }
             WatchEffect::NoBookmarks if is_bookmark => return true,
-            WatchEffect::Delay(seconds) => {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs_f64(*seconds)) => {}
-                    () = self.sender.closed() => return false,
-                }
-            }
             WatchEffect::Reorder if counts => {
                 let Some(first) = self.kept.take() else {
                     self.kept = Some(line);

@@ -2,9 +2,12 @@
 //!
 //! What passes is to fare as it would without the proxy: bodies are streamed both ways, upgraded connections are joined, and a
 //! server that gives no answer makes the proxy give none. HTTP/1.1 is spoken on purpose: each watch has a connection of its own, so
-//! no limit of streams is met. A read whose kept-alive connection the server had closed already is sent once more.
+//! no limit of streams is met. A read without an answer is sent once more, since the server may have closed a connection that was idle.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -16,6 +19,7 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, Error, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kubeapi::Status;
 use wire::{Abort, Answer, Body, ConnectionInfo};
 
 use crate::proxy::Upstream;
@@ -27,16 +31,40 @@ const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Headers that speak of one connection and not of the request (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 type Pool = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// Open connections to a server, of each thread that asks by itself: what a thread of connections opens stays on it.
+struct Pools {
+    id: u64,
+    tls: rustls::ClientConfig,
+}
+
+thread_local! {
+    static POOLS: RefCell<HashMap<u64, Pool>> = RefCell::default();
+}
+
+impl Pools {
+    fn new(tls: &rustls::ClientConfig) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), tls: tls.clone() }
+    }
+
+    fn of_this_thread(&self) -> Pool {
+        POOLS.with_borrow_mut(|pools| pools.entry(self.id).or_insert_with(|| pool(&self.tls)).clone())
+    }
+}
 
 /// What the proxy shows the server for clients that have no credentials which the server could see.
 pub enum Credentials {
@@ -48,7 +76,7 @@ pub enum Credentials {
 
 /// The proxy's own way to the server.
 struct Own {
-    pool: Pool,
+    pools: Arc<Pools>,
     authorization: Option<HeaderValue>,
     /// The token that stands for these credentials.
     token: HeaderValue,
@@ -57,7 +85,9 @@ struct Own {
 struct Shared {
     scheme: Scheme,
     authority: Authority,
-    pool: Pool,
+    /// What the server's own paths begin with, without a slash at its end.
+    prefix: String,
+    pools: Arc<Pools>,
     own: Option<Own>,
 }
 
@@ -89,7 +119,8 @@ impl NetworkUpstream {
         let parts = uri.into_parts();
         match (parts.scheme, parts.authority) {
             (Some(scheme), Some(authority)) if scheme == Scheme::HTTPS || scheme == Scheme::HTTP => {
-                Ok(Self(Arc::new(Shared { scheme, authority, pool: pool(tls), own: None })))
+                let prefix = parts.path_and_query.map_or_else(String::new, |path| path.path().trim_end_matches('/').to_owned());
+                Ok(Self(Arc::new(Shared { scheme, authority, prefix, pools: Arc::new(Pools::new(tls)), own: None })))
             }
             _ => Err(format!("{url:?} is no URL of a server; write https://HOST:PORT")),
         }
@@ -106,58 +137,72 @@ impl NetworkUpstream {
             value.set_sensitive(true);
             Ok::<_, String>(value)
         };
-        let (pool, authorization) = match credentials {
-            Credentials::Token(own) => (pool(tls), Some(bearer(&own)?)),
-            Credentials::Certificate(tls) => (pool(&tls), None),
+        let (pools, authorization) = match credentials {
+            Credentials::Token(own) => (Pools::new(tls), Some(bearer(&own)?)),
+            Credentials::Certificate(tls) => (Pools::new(&tls), None),
         };
-        let Shared { scheme, authority, pool: plain, .. } = &*self.0;
-        let own = Some(Own { pool, authorization, token: bearer(token)? });
-        Ok(Self(Arc::new(Shared { scheme: scheme.clone(), authority: authority.clone(), pool: plain.clone(), own })))
+        let Shared { scheme, authority, prefix, pools: plain, .. } = &*self.0;
+        let own = Some(Own { pools: Arc::new(pools), authorization, token: bearer(token)? });
+        let (scheme, authority, prefix) = (scheme.clone(), authority.clone(), prefix.clone());
+        Ok(Self(Arc::new(Shared { scheme, authority, prefix, pools: plain.clone(), own })))
     }
 }
 
 impl Shared {
-    /// The way that a request goes; its headers are made fit for it.
-    fn way(&self, headers: &mut HeaderMap, connection: Option<&ConnectionInfo>) -> Result<&Pool, Abort> {
-        let Some(own) = &self.own else { return Ok(&self.pool) };
+    /// The way that a request goes; its headers are made fit for it. An error is what the client is answered.
+    fn way(&self, headers: &mut HeaderMap, connection: Option<&ConnectionInfo>) -> Result<&Pools, Status> {
+        let Some(own) = &self.own else { return Ok(&self.pools) };
         let subject = connection.and_then(|connection| connection.client.as_ref());
         if let Some(subject) = subject {
             if headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-                return Err(Abort::new("a client with a certificate may not impersonate through the proxy"));
+                return Err(Status::new(403, "who shows a certificate may not impersonate others through the proxy"));
             }
-            let text =
-                |text: &str| HeaderValue::try_from(text).map_err(|_| Abort::new("the name in a certificate fits in no header"));
-            headers.insert("impersonate-user", text(&subject.common_name)?);
+            // A name that a server would take for none, or for another after trimming, must never go with the proxy's own rights.
+            let name = |text: &str| {
+                let whole = !text.is_empty() && text.trim() == text;
+                let value = HeaderValue::try_from(text).ok().filter(|_| whole);
+                value.ok_or_else(|| Status::new(401, "the certificate names nobody, or a name that no header holds"))
+            };
+            headers.insert("impersonate-user", name(&subject.common_name)?);
             for group in &subject.organisations {
-                headers.append("impersonate-group", text(group)?);
+                headers.append("impersonate-group", name(group)?);
             }
         } else if headers.get(header::AUTHORIZATION) != Some(&own.token) {
-            return Ok(&self.pool);
+            return Ok(&self.pools);
         }
         headers.remove(header::AUTHORIZATION);
         if let Some(authorization) = &own.authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
-        Ok(&own.pool)
+        Ok(&own.pools)
     }
 
     async fn call(&self, request: Request<Body>) -> Answer {
         let (mut head, body) = request.into_parts();
         let connection = head.extensions.get::<ConnectionInfo>().cloned();
-        let upgrade = head.headers.get(header::UPGRADE).filter(|_| head.version == Version::HTTP_11).cloned();
         let upgraded = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let upgrade = wanted_upgrade(&head.headers).filter(|_| head.version == Version::HTTP_11 && upgraded.is_some()).cloned();
         strip(&mut head.headers);
         head.headers.remove(header::HOST);
         if let Some(protocol) = &upgrade {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, protocol.clone());
         }
-        let pool = self.way(&mut head.headers, connection.as_ref())?;
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let pool = match self.way(&mut head.headers, connection.as_ref()) {
+            Ok(pools) => pools.of_this_thread(),
+            Err(status) => {
+                return Ok(wire::json(
+                    StatusCode::from_u16(status.code).unwrap_or(StatusCode::FORBIDDEN),
+                    status.body().to_string(),
+                ));
+            }
+        };
+        let asked = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let path = format!("{}{asked}", self.prefix).parse::<PathAndQuery>();
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path);
+        parts.path_and_query = Some(path.map_err(|_| Abort::new("the request has no path that could be asked for"))?);
         let uri = Uri::from_parts(parts).map_err(|_| Abort::new("the request has no path that could be asked for"))?;
         let outgoing = |body: Body| {
             let mut request = Request::new(body);
@@ -192,7 +237,25 @@ fn told(error: &Error) -> String {
     text
 }
 
+/// The protocol that a client wants to change to. HTTP/2 without TLS is none: what is asked over it nobody would see.
+fn wanted_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut named =
+        headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    let wanted = named.any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
+    headers.get(header::UPGRADE).filter(|protocol| wanted && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
 fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }

@@ -56,7 +56,7 @@ fn handshake(why: &str, address: SocketAddr) -> String {
     } else if why.contains("NotValidForName") || why.contains("not valid for name") {
         let ip = address.ip();
         verify(&format!("cannot validate certificate for {ip} because it doesn't contain any IP SANs"))
-    } else if why.contains("UnknownIssuer") {
+    } else if why.contains("UnknownIssuer") || why.contains("BadSignature") {
         verify("certificate signed by unknown authority")
     } else if why.contains("corrupt message") || why.contains("InvalidContentType") {
         "http: server gave HTTP response to HTTPS client".to_owned()
@@ -86,7 +86,7 @@ impl GoError {
         if let Some(code) = wire::stream_code(error) {
             return Self::Stream(stream, code);
         }
-        if protocol == Protocol::Http2 && error.is_canceled() {
+        if protocol == Protocol::Http2 && wire::never_begun(error) {
             return Self::GoAway;
         }
         let mut chain = vec![error.to_string()];

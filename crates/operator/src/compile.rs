@@ -3,7 +3,10 @@
 use kubeapi::{LabelSelector, object};
 use serde_json::{Map, Value, json};
 
-use crate::service_monitor;
+use crate::assets::Assets;
+use crate::scrape::{self, Config, Scope};
+use crate::version::Version;
+use crate::{pod_monitor, probe, scrape_config, service_monitor};
 
 /// All objects that a compilation looks at.
 #[derive(Clone, Debug, Default)]
@@ -12,8 +15,53 @@ pub struct Input {
     pub namespaces: Vec<Value>,
     /// ServiceMonitors of all namespaces.
     pub service_monitors: Vec<Value>,
+    /// PodMonitors of all namespaces.
+    pub pod_monitors: Vec<Value>,
+    /// Probes of all namespaces.
+    pub probes: Vec<Value>,
+    /// ScrapeConfigs of all namespaces.
+    pub scrape_configs: Vec<Value>,
     /// PrometheusRules of all namespaces.
     pub rules: Vec<Value>,
+    /// Secrets that monitors may name.
+    pub secrets: Vec<Value>,
+    /// ConfigMaps that monitors may name.
+    pub config_maps: Vec<Value>,
+}
+
+/// Turns one object into scrape configurations, or tells why the operator would not.
+type Compile = fn(Scope<'_>, &Value) -> Result<Vec<Value>, String>;
+
+impl Input {
+    /// Puts objects where they belong, by their kind; the kinds that are none of these are left out.
+    pub fn of(objects: Vec<Value>) -> Self {
+        let mut input = Self::default();
+        for object in objects {
+            match object::kind(&object) {
+                "Namespace" => input.namespaces.push(object),
+                "ServiceMonitor" => input.service_monitors.push(object),
+                "PodMonitor" => input.pod_monitors.push(object),
+                "Probe" => input.probes.push(object),
+                "ScrapeConfig" => input.scrape_configs.push(object),
+                "PrometheusRule" => input.rules.push(object),
+                "Secret" => input.secrets.push(object),
+                "ConfigMap" => input.config_maps.push(object),
+                _ => {}
+            }
+        }
+        input
+    }
+
+    /// The kinds that become scrape configurations, in the operator's order: their kind, the beginning of their selectors' names,
+    /// the objects, and what compiles one.
+    fn monitors(&self) -> [(&'static str, &'static str, &[Value], Compile); 4] {
+        [
+            ("ServiceMonitor", "serviceMonitor", &self.service_monitors, service_monitor::scrape_configs),
+            ("PodMonitor", "podMonitor", &self.pod_monitors, pod_monitor::scrape_configs),
+            ("Probe", "probe", &self.probes, probe::scrape_configs),
+            ("ScrapeConfig", "scrapeConfig", &self.scrape_configs, scrape_config::scrape_configs),
+        ]
+    }
 }
 
 /// An object that was selected but cannot be used.
@@ -82,32 +130,74 @@ pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
     }
     let mut rejected = Vec::new();
     let mut scrape_configs = Vec::new();
-    let monitors = select(
-        prometheus,
-        "serviceMonitorSelector",
-        "serviceMonitorNamespaceSelector",
-        &input.namespaces,
-        &input.service_monitors,
-    );
-    for monitor in monitors {
-        match service_monitor::check(monitor, spec) {
-            Err(reason) => {
-                let kind = "ServiceMonitor".to_owned();
-                rejected.push(Rejection { kind, key: object::key(monitor), reason });
-            }
-            Ok(()) => {
-                let endpoints = monitor["spec"]["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
-                for (index, endpoint) in endpoints.iter().enumerate() {
-                    scrape_configs.push(service_monitor::scrape_config(prometheus, monitor, endpoint, index));
-                }
+    let version = Version::of(spec);
+    let assets = Assets { secrets: &input.secrets, config_maps: &input.config_maps };
+    for (kind, selector, objects, compile) in input.monitors() {
+        let [by_labels, by_namespace] = [format!("{selector}Selector"), format!("{selector}NamespaceSelector")];
+        for monitor in select(prometheus, &by_labels, &by_namespace, &input.namespaces, objects) {
+            let compiled = scrape_class(spec, &monitor["spec"]).and_then(|class| {
+                let namespace = object::namespace(monitor);
+                compile(Scope { spec, version, assets, namespace, class }, monitor)
+            });
+            match compiled {
+                Ok(configs) => scrape_configs.extend(configs),
+                Err(reason) => rejected.push(Rejection { kind: kind.to_owned(), key: object::key(monitor), reason }),
             }
         }
     }
+    match additional(spec, &assets, object::namespace(prometheus)) {
+        Ok(more) => scrape_configs.extend(more),
+        Err(reason) => {
+            let kind = "Prometheus".to_owned();
+            rejected.push(Rejection { kind, key: object::key(prometheus), reason });
+        }
+    }
     config.insert("scrape_configs".to_owned(), Value::Array(scrape_configs));
+    // Older ones are told on the command line.
+    if version.at_least(3, 11) {
+        let size = spec["retentionSize"].as_str();
+        let time = spec["retention"].as_str().or(if size.is_none() { Some("24h") } else { None });
+        let retention: Map<String, Value> = [("time", time), ("size", size)]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
+            .collect();
+        config.insert("storage".to_owned(), json!({"tsdb": {"retention": retention}}));
+    }
     if let Some(alerting) = alerting(prometheus) {
         config.insert("alerting".to_owned(), alerting);
     }
     Compiled { config: Value::Object(config), rejected }
+}
+
+/// The scrape class of a monitor: the one that it names, or the default one; null for none.
+fn scrape_class<'a>(prometheus_spec: &'a Value, monitor_spec: &Value) -> Result<&'a Value, String> {
+    let classes = prometheus_spec["scrapeClasses"].as_array().map_or(&[][..], Vec::as_slice);
+    match monitor_spec["scrapeClass"].as_str() {
+        None => Ok(classes.iter().find(|class| class["default"] == true).unwrap_or(&Value::Null)),
+        Some(name) => {
+            let found = classes.iter().find(|class| class["name"] == name);
+            found.ok_or_else(|| format!("scrapeClass {name:?} not found in Prometheus scrapeClasses"))
+        }
+    }
+}
+
+/// `additionalScrapeConfigs`: YAML of the user's, as it is.
+fn additional(spec: &Value, assets: &Assets<'_>, namespace: &str) -> Result<Vec<Value>, String> {
+    let reference = &spec["additionalScrapeConfigs"];
+    if !reference.is_object() {
+        return Ok(Vec::new());
+    }
+    let text = match assets.secret(namespace, reference) {
+        Err(_) if reference["optional"] == true => return Ok(Vec::new()),
+        text => text?,
+    };
+    let mut documents =
+        wire::yaml::manifests(&text).map_err(|error| format!("unmarshalling additional scrape configs failed: {error}"))?;
+    match documents.pop() {
+        Some(Value::Array(configs)) => Ok(configs),
+        None => Ok(Vec::new()),
+        Some(_) => Err("unmarshalling additional scrape configs failed: it is no list".to_owned()),
+    }
 }
 
 fn global(prometheus: &Value) -> Value {
@@ -130,8 +220,22 @@ fn global(prometheus: &Value) -> Value {
         "external_labels": labels,
         "evaluation_interval": spec["evaluationInterval"].as_str().unwrap_or("30s"),
     });
-    if let Some(timeout) = spec["scrapeTimeout"].as_str() {
-        global["scrape_timeout"] = timeout.into();
+    for (from, to) in [("scrapeTimeout", "scrape_timeout"), ("queryLogFile", "query_log_file")] {
+        if let Some(text) = spec[from].as_str() {
+            global[to] = text.into();
+        }
+    }
+    let version = Version::of(spec);
+    let mut limits = Config::default();
+    scrape::global_limits(spec, version, &mut limits);
+    if version.at_least(2, 49) {
+        limits.set("scrape_protocols", spec["scrapeProtocols"].clone());
+    }
+    if version.at_least(2, 53) {
+        limits.set("rule_query_offset", spec["ruleQueryOffset"].clone());
+    }
+    if let (Value::Object(global), Value::Object(limits)) = (&mut global, limits.finish()) {
+        global.extend(limits);
     }
     global
 }
@@ -139,7 +243,7 @@ fn global(prometheus: &Value) -> Value {
 fn alerting(prometheus: &Value) -> Option<Value> {
     let spec = &prometheus["spec"];
     let of_replica = spec["replicaExternalLabelName"].as_str().unwrap_or("prometheus_replica");
-    let role = discovery_role(&Value::Null, spec);
+    let role = discovery_role(&Value::Null, spec, Version::of(spec));
     let managers: Vec<Value> = spec["alerting"]["alertmanagers"]
         .as_array()?
         .iter()
@@ -167,9 +271,9 @@ fn alerting(prometheus: &Value) -> Option<Value> {
 }
 
 /// The discovery role of a monitor: its own wish, else the Prometheus object's; endpoints by default.
-pub(crate) fn discovery_role(monitor_spec: &Value, prometheus_spec: &Value) -> &'static str {
+pub(crate) fn discovery_role(monitor_spec: &Value, prometheus_spec: &Value, version: Version) -> &'static str {
     let wanted = monitor_spec["serviceDiscoveryRole"].as_str().or_else(|| prometheus_spec["serviceDiscoveryRole"].as_str());
-    if wanted == Some("EndpointSlice") { "endpointslice" } else { "endpoints" }
+    if wanted == Some("EndpointSlice") && version.at_least(2, 21) { "endpointslice" } else { "endpoints" }
 }
 
 /// How the meta labels of a role's ports begin.

@@ -5,10 +5,17 @@
 //!
 //! Architecture invariant: this crate does not know how a pod runs, and asks no cluster anything.
 
+mod assets;
 mod compile;
 mod objects;
+mod pod_monitor;
+mod probe;
+mod relabel;
 mod rules;
+mod scrape;
+mod scrape_config;
 mod service_monitor;
+mod version;
 
 pub use compile::{Compiled, Input, Rejection, compile};
 pub use objects::{CONFIG_KEY, owned_objects};

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use kubeapi::object;
 use serde_json::{Value, json};
 
-use crate::compile::{Input, select};
+use crate::compile::{Input, Rejection, select};
+use crate::scrape::duration;
+use crate::version::Version;
 
 /// What a ConfigMap of rules holds at most, in bytes (prometheus-operator `pkg/prometheus/rules.go`: half of 1 MiB).
 const LIMIT: usize = 524_288;
@@ -17,6 +19,8 @@ const RESERVED: usize = 3;
 pub struct RuleFiles {
     /// Each ConfigMap's files.
     pub bins: Vec<BTreeMap<String, String>>,
+    /// What was left out, and why.
+    pub rejected: Vec<Rejection>,
 }
 
 impl RuleFiles {
@@ -29,14 +33,18 @@ impl RuleFiles {
 /// The files of all rules that a Prometheus selects, in order of their names, first fit.
 pub fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
     let selected = select(prometheus, "ruleSelector", "ruleNamespaceSelector", &input.namespaces, &input.rules);
+    let version = Version::of(&prometheus["spec"]);
     let mut files: BTreeMap<String, String> = BTreeMap::new();
+    let mut rejected = Vec::new();
     for rule in selected {
         let name = format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule));
-        let content = json!({"groups": rule["spec"]["groups"]});
-        if let Ok(text) = wire::yaml::to_string(&content)
-            && text.len() <= LIMIT
-        {
-            files.insert(name, text);
+        let written = groups(&rule["spec"]["groups"], version).and_then(|groups| {
+            let text = wire::yaml::to_string(&json!({"groups": groups})).map_err(|error| error.to_string())?;
+            if text.len() <= LIMIT { Ok(text) } else { Err(format!("the rules are longer than {LIMIT} bytes")) }
+        });
+        match written {
+            Ok(text) => drop(files.insert(name, text)),
+            Err(reason) => rejected.push(Rejection { kind: "PrometheusRule".to_owned(), key: object::key(rule), reason }),
         }
     }
     let mut bins: Vec<(usize, BTreeMap<String, String>)> = Vec::new();
@@ -50,7 +58,67 @@ pub fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
             None => bins.push((size, BTreeMap::from([(name, text)]))),
         }
     }
-    RuleFiles { bins: bins.into_iter().map(|(_, bin)| bin).collect() }
+    RuleFiles { bins: bins.into_iter().map(|(_, bin)| bin).collect(), rejected }
+}
+
+/// Groups as this version of Prometheus reads them: what it does not know yet is taken out (facts/kube-prometheus.md §3.7).
+///
+/// # Errors
+/// What Prometheus' own reading of rules (`rulefmt`) would not take, but for expressions, which only Prometheus can read.
+fn groups(groups: &Value, version: Version) -> Result<Value, String> {
+    let mut groups = groups.clone();
+    let mut names = Vec::new();
+    for group in groups.as_array_mut().into_iter().flatten() {
+        let name = group["name"].as_str().unwrap_or_default().to_owned();
+        if name.is_empty() {
+            return Err("groupname must not be empty".to_owned());
+        }
+        if names.contains(&name) {
+            return Err(format!("groupname: {name:?} is repeated in the same file"));
+        }
+        names.push(name.clone());
+        without(group, &[("partial_response_strategy", false)]);
+        without(
+            group,
+            &[("limit", version.at_least(2, 31)), ("query_offset", version.at_least(2, 53)), ("labels", version.at_least(3, 0))],
+        );
+        for (index, rule) in group["rules"].as_array_mut().into_iter().flatten().enumerate() {
+            without(rule, &[("keep_firing_for", version.at_least(2, 42))]);
+            check_rule(rule).map_err(|why| format!("group {name:?}, rule {index}: {why}"))?;
+        }
+    }
+    Ok(groups)
+}
+
+fn without(of: &mut Value, fields: &[(&str, bool)]) {
+    if let Some(map) = of.as_object_mut() {
+        for (field, _) in fields.iter().filter(|(_, keep)| !keep) {
+            map.remove(*field);
+        }
+    }
+}
+
+fn check_rule(rule: &Value) -> Result<(), String> {
+    let text = |key: &str| rule[key].as_str().unwrap_or_default();
+    match (text("record").is_empty(), text("alert").is_empty()) {
+        (true, true) => return Err("one of 'record' or 'alert' must be set".to_owned()),
+        (false, false) => return Err("only one of 'record' and 'alert' must be set".to_owned()),
+        (false, true) if !rule["for"].is_null() => return Err("invalid field 'for' in recording rule".to_owned()),
+        (false, true) if !rule["annotations"].is_null() => return Err("invalid field 'annotations' in recording rule".to_owned()),
+        _ => {}
+    }
+    // An expression may be a number: `expr: 1`.
+    if text("expr").trim().is_empty() && !rule["expr"].is_number() {
+        return Err("field 'expr' must be set in rule".to_owned());
+    }
+    for key in ["for", "keep_firing_for"] {
+        if let Some(time) = rule[key].as_str()
+            && duration(time).is_none()
+        {
+            return Err(format!("{key}: not a valid duration string: {time:?}"));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -69,5 +137,25 @@ mod tests {
         assert_eq!(files.mounts("prometheus-k8s").len(), RESERVED);
         let none = json!({"metadata": {"namespace": "kubevirt", "name": "k8s"}, "spec": {}});
         assert!(rule_files(&none, &input).bins.is_empty());
+    }
+
+    #[test]
+    fn what_prometheus_would_not_read_is_rejected_and_what_it_does_not_know_is_taken_out() {
+        let old = Version::of(&json!({"version": "2.40.0"}));
+        let group =
+            |rule: Value| json!([{"name": "g", "partial_response_strategy": "warn", "query_offset": "1m", "rules": [rule]}]);
+        let kept = groups(&group(json!({"alert": "A", "expr": "up", "keep_firing_for": "5m"})), old).unwrap();
+        assert_eq!(kept, json!([{"name": "g", "rules": [{"alert": "A", "expr": "up"}]}]));
+        for (rule, expected) in [
+            (json!({"expr": "up"}), "one of 'record' or 'alert'"),
+            (json!({"alert": "A", "record": "r", "expr": "up"}), "only one of"),
+            (json!({"record": "r", "expr": "up", "for": "1m"}), "invalid field 'for'"),
+            (json!({"alert": "A", "expr": ""}), "field 'expr'"),
+            (json!({"alert": "A", "expr": "up", "for": "soon"}), "not a valid duration"),
+        ] {
+            let error = groups(&group(rule), old).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(groups(&json!([{"name": "g"}, {"name": "g"}]), old).unwrap_err().contains("repeated"));
     }
 }

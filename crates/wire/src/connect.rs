@@ -70,16 +70,27 @@ pub enum ConnectError {
     },
 }
 
-/// The error code with which the server reset the stream of a request (RFC 9113 §7), if that is what happened.
-pub fn stream_code(error: &hyper::Error) -> Option<u32> {
+/// What HTTP/2 says of a failed request, if it says anything.
+fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<h2::Error>() {
-            return error.reason().filter(|_| error.is_reset()).map(u32::from);
+            return Some(error);
         }
         source = cause.source();
     }
     None
+}
+
+/// The error code with which the server reset the stream of a request (RFC 9113 §7), if that is what happened.
+pub fn stream_code(error: &hyper::Error) -> Option<u32> {
+    of_http2(error).filter(|error| error.is_reset()).and_then(h2::Error::reason).map(u32::from)
+}
+
+/// Whether a request was certainly not begun with: it never left, or the server had said with GOAWAY that it takes no more.
+pub fn never_begun(error: &hyper::Error) -> bool {
+    let refused = |error: &h2::Error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+    error.is_canceled() || of_http2(error).is_some_and(refused)
 }
 
 /// The protocol of a connection.

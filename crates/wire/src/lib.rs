@@ -11,10 +11,10 @@ pub mod pki;
 pub mod yaml;
 
 pub use body::{Body, BodyError, collect, collect_from, drain, empty, full, incoming, json, stream, stream_channel, text};
-pub use connect::{ConnectError, Connection, Dial, Dialling, Protocol, stream_code};
+pub use connect::{ConnectError, Connection, Dial, Dialling, Protocol, never_begun, stream_code};
 pub use listen::{
     Abort, Admission, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve,
-    serve_connection,
+    serve_connection, serve_on_threads,
 };
 
 /// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it

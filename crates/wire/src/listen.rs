@@ -25,8 +25,12 @@ use tokio_util::sync::CancellationToken;
 use crate::Body;
 use crate::pki::Subject;
 
-/// A client that does not finish its TLS handshake or its request head in this time is dropped.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// A client that does not finish its TLS handshake in this time is dropped.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// An HTTP/1.1 connection on which no whole request head comes in this time is closed. hyper counts from the last answer on, so it is
+/// how long a connection may be idle: as long as at kube-apiserver (`IdleTimeout` in `pkg/server/secure_serving.go`).
+const IDLE_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A TCP stream that can be told, while in use, to end with a reset instead of an orderly close.
 pub struct PeerStream {
@@ -246,6 +250,60 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// What a listener serves its connections with.
+struct Service<H, G> {
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: Arc<H>,
+    gate: Arc<G>,
+    stop: CancellationToken,
+}
+
+impl<H, G> Clone for Service<H, G> {
+    fn clone(&self) -> Self {
+        Self { tls: self.tls.clone(), handler: self.handler.clone(), gate: self.gate.clone(), stop: self.stop.clone() }
+    }
+}
+
+impl<H: Handler, G: Gate> Service<H, G> {
+    /// One connection, from its first byte to its last.
+    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        let work = async {
+            let (connection, tls) = match self.gate.admit(IncomingConnection::new(stream, peer)).await {
+                Admission::Serve(connection) => (connection, self.tls.clone()),
+                Admission::ServeWith(connection, other) => (connection, Some(other)),
+                Admission::ServePlain(connection) => (connection, None),
+                Admission::Gone => return,
+            };
+            let mut info = connection.info.clone();
+            match tls {
+                None => serve_connection(connection.stream, info, self.handler.clone()).await,
+                Some(config) => {
+                    if let Some(stream) = accept_tls(connection.stream, config).await {
+                        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                        info.client = shown.and_then(|certificate| Subject::of(certificate)).map(Arc::new);
+                        serve_connection(stream, info, self.handler.clone()).await;
+                    }
+                }
+            }
+        };
+        tokio::select! { () = self.stop.cancelled() => {}, () = work => {} }
+    }
+}
+
+/// Takes the next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                // Out of file descriptors, say: waiting a moment is all that can help.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
 /// Serves a listener until `stop` is cancelled; open connections are then closed at once.
 pub async fn serve<H: Handler, G: Gate>(
     listener: TcpListener,
@@ -254,44 +312,58 @@ pub async fn serve<H: Handler, G: Gate>(
     gate: Arc<G>,
     stop: CancellationToken,
 ) {
+    let service = Service { tls, handler, gate, stop: stop.clone() };
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, say: waiting a moment is all that can help.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-        };
-        let (tls, handler, gate, stop) = (tls.clone(), handler.clone(), gate.clone(), stop.clone());
-        tokio::spawn(async move {
-            let work = async {
-                let (connection, tls) = match gate.admit(IncomingConnection::new(stream, peer)).await {
-                    Admission::Serve(connection) => (connection, tls),
-                    Admission::ServeWith(connection, other) => (connection, Some(other)),
-                    Admission::ServePlain(connection) => (connection, None),
-                    Admission::Gone => return,
-                };
-                let mut info = connection.info.clone();
-                match tls {
-                    None => serve_connection(connection.stream, info, handler).await,
-                    Some(config) => {
-                        if let Some(stream) = accept_tls(connection.stream, config).await {
-                            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                            info.client = shown.and_then(|certificate| Subject::of(certificate)).map(Arc::new);
-                            serve_connection(stream, info, handler).await;
-                        }
+        tokio::spawn(service.clone().serve(stream, peer));
+    }
+}
+
+/// Serves a listener as [`serve`] does, on threads of its own: a connection stays on the thread that it was given to, with all that is
+/// done for it, so nothing is handed from core to core.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub async fn serve_on_threads<H: Handler, G: Gate>(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: Arc<H>,
+    gate: Arc<G>,
+    stop: CancellationToken,
+    threads: usize,
+) -> std::io::Result<()> {
+    let service = Service { tls, handler, gate, stop: stop.clone() };
+    let mut workers = Vec::new();
+    for number in 0..threads.max(1) {
+        let (sender, mut connections) = tokio::sync::mpsc::channel::<(std::net::TcpStream, SocketAddr)>(1024);
+        let service = service.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
+            runtime.block_on(async move {
+                while let Some((stream, peer)) = connections.recv().await {
+                    // It belongs to this thread's reactor from here on.
+                    if let Ok(stream) = TcpStream::from_std(stream) {
+                        tokio::spawn(service.clone().serve(stream, peer));
                     }
                 }
-            };
-            tokio::select! { () = stop.cancelled() => {}, () = work => {} }
-        });
+                service.stop.cancelled().await;
+            });
+        })?;
+        workers.push(sender);
     }
+    for worker in workers.iter().cycle() {
+        let (stream, peer) = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = accept(&listener) => accepted,
+        };
+        if let Ok(stream) = stream.into_std() {
+            let _ = worker.send((stream, peer)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Does the TLS handshake; `None` if the client failed it or took too long.
@@ -299,7 +371,7 @@ pub async fn accept_tls(
     stream: PeerStream,
     config: Arc<rustls::ServerConfig>,
 ) -> Option<tokio_rustls::server::TlsStream<PeerStream>> {
-    match tokio::time::timeout(HEAD_DEADLINE, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
@@ -323,7 +395,7 @@ where
         handler.clone().handle(request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_DEADLINE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).max_header_list_size(64 * 1024);
     Box::pin(async move {
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));

@@ -30,7 +30,7 @@ async fn raw(server: &ApiServer, head: &str, body: impl Iterator<Item = Vec<u8>>
         std::future::pending::<()>().await;
     });
     let mut answer = vec![0; 4096];
-    let read = tokio::time::timeout(std::time::Duration::from_secs(60), reader.read(&mut answer)).await;
+    let read = tokio::time::timeout(std::time::Duration::from_secs(150), reader.read(&mut answer)).await;
     sending.abort();
     let length = read.expect("neither an answer nor the end of the connection").unwrap_or(0);
     String::from_utf8_lossy(&answer[..length]).into_owned()

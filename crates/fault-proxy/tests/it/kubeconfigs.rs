@@ -66,7 +66,7 @@ async fn who_shows_a_certificate_to_the_proxy_is_impersonated() {
     assert!(review["status"]["userInfo"]["groups"].to_string().contains("readers"));
     // Nobody becomes somebody else with the proxy's rights.
     let other = request().header("impersonate-user", "kubernetes-admin").body(wire::full(body)).unwrap();
-    assert!(connection.send(other).await.is_err());
+    assert_eq!(connection.send(other).await.unwrap().status(), 403);
     let entries = program.control(bench.folder.path(), "/ledger").await;
     assert_eq!(entries[0]["client"]["user"], "dora");
 }

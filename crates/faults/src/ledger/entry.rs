@@ -136,6 +136,8 @@ impl Entry {
 
     pub(super) fn key_with(&self, code: Word) -> LedgerKey {
         let resource = self.resource.split('/').next().unwrap_or_default();
+        // No name of a resource is longer (RFC 1123); a path may be.
+        let resource = if resource.len() <= 253 { resource } else { "(too long)" };
         LedgerKey {
             client: self.client.key().to_owned(),
             method: self.method.clone(),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, LedgerKey, Outcome};
 
-/// A file that has grown by so many bytes since it was written anew is written anew.
+/// A file that has grown by so many bytes since it was written anew is written anew; so is one of which that failed.
 const LONG: u64 = 64 * 1024 * 1024;
 
 /// The longest line: a request's target may have 64 KiB, as JSON at worst six times as many.
@@ -26,9 +26,12 @@ const MAX_LINE: u64 = 1024 * 1024;
 pub(super) struct Before {
     pub(super) last: u64,
     pub(super) connections: u64,
+    /// A line each.
+    #[serde(skip)]
     pub(super) totals: Vec<(LedgerKey, u64)>,
     pub(super) by_rule: BTreeMap<String, u64>,
-    /// Requests without an outcome whose entries are not kept.
+    /// Requests without an outcome whose entries are not kept, a line each.
+    #[serde(skip)]
     pub(super) under_way: Vec<(u64, LedgerKey)>,
 }
 
@@ -37,6 +40,8 @@ pub(super) struct Before {
 #[serde(rename_all = "camelCase")]
 pub(super) enum Line {
     Before(Box<Before>),
+    Total(LedgerKey, u64),
+    UnderWay(u64, LedgerKey),
     Open(Box<Entry>),
     Close(u64, Outcome, Timestamp),
 }
@@ -46,6 +51,8 @@ pub(super) enum Line {
 #[serde(rename_all = "camelCase")]
 enum Written<'a> {
     Before(&'a Before),
+    Total(&'a LedgerKey, u64),
+    UnderWay(u64, &'a LedgerKey),
     Open(&'a Entry),
     Close(u64, &'a Outcome, Timestamp),
 }
@@ -53,8 +60,11 @@ enum Written<'a> {
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    grown: u64,
-    /// Whether writing failed before; it is said once.
+    /// Bytes that are whole lines.
+    length: u64,
+    /// The length at which it is written anew.
+    long: u64,
+    /// Whether writing failed: nothing is written any more, so that what is there stays readable.
     failed: bool,
 }
 
@@ -74,7 +84,10 @@ impl Journal {
     pub(super) fn open(path: &Path, take: &mut dyn FnMut(Line)) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut whole = 0;
-        if path.exists() {
+        let file = append(path).map_err(failed)?;
+        // Two proxies must not write one ledger; the lock goes with the process.
+        file.try_lock().map_err(|_| format!("{}: another proxy writes this ledger", path.display()))?;
+        {
             let mut reader = BufReader::new(File::open(path).map_err(failed)?);
             let mut text = Vec::new();
             for number in 1.. {
@@ -92,21 +105,23 @@ impl Journal {
                 take(line);
             }
         }
-        let file = append(path).map_err(failed)?;
         file.set_len(whole).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), file, grown: whole, failed: false })
+        Ok(Self { path: path.to_owned(), file, length: whole, long: LONG, failed: false })
     }
 
     fn write(&mut self, written: &Written<'_>) {
+        if self.failed {
+            return;
+        }
         let line = line(written);
         match self.file.write_all(&line) {
-            Ok(()) => self.grown += line.len() as u64,
-            Err(error) if !self.failed => {
+            Ok(()) => self.length += line.len() as u64,
+            Err(error) => {
                 // A proxy whose disk is full goes on; its record in memory is exact all the same.
                 self.failed = true;
-                tracing::error!(%error, path = %self.path.display(), "the ledger cannot be written; it will not survive a restart");
+                let _ = self.file.set_len(self.length);
+                tracing::error!(%error, path = %self.path.display(), "the ledger cannot be written; from here on it will not survive a restart");
             }
-            Err(_) => {}
         }
     }
 
@@ -119,22 +134,31 @@ impl Journal {
     }
 
     pub(super) fn is_long(&self) -> bool {
-        self.grown > LONG && !self.failed
+        self.length > self.long && !self.failed
     }
 
-    /// Replaces the file by a short one.
+    /// Replaces the file by a short one. Whether or not that succeeds, it is tried again only when the file has grown as much again.
     pub(super) fn rewrite<'a>(&mut self, before: &Before, entries: impl Iterator<Item = &'a Entry>) -> std::io::Result<()> {
+        self.long = self.length + LONG;
         let beside = self.path.with_extension("new");
         let _ = std::fs::remove_file(&beside);
-        let mut file = BufWriter::new(append(&beside)?);
+        let file = append(&beside)?;
+        file.try_lock()?;
+        let mut file = BufWriter::new(file);
         file.write_all(&line(&Written::Before(before)))?;
+        for (key, count) in &before.totals {
+            file.write_all(&line(&Written::Total(key, *count)))?;
+        }
+        for (number, key) in &before.under_way {
+            file.write_all(&line(&Written::UnderWay(*number, key)))?;
+        }
         for entry in entries {
             file.write_all(&line(&Written::Open(entry)))?;
         }
         let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        let length = file.metadata()?.len();
         std::fs::rename(&beside, &self.path)?;
-        self.file = file;
-        self.grown = 0;
+        (self.file, self.length, self.long) = (file, length, length + LONG);
         Ok(())
     }
 }
@@ -142,10 +166,15 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
     use crate::ledger::{Ledger, Opening, Protocol, Word};
     use std::sync::Arc;
 
     fn opened(ledger: &Ledger, rule: Option<&str>) -> u64 {
+        opened_by(ledger, rule, Arc::default())
+    }
+
+    fn opened_by(ledger: &Ledger, rule: Option<&str>, client: Arc<Client>) -> u64 {
         let info = kubeapi::RequestInfo::parse("GET", "/api/v1/pods/p/log", None);
         ledger.open(Opening {
             now: Timestamp::UNIX_EPOCH,
@@ -153,7 +182,7 @@ mod tests {
             on_connection: 1,
             of_client: 1,
             protocol: Protocol::Http2,
-            client: Arc::default(),
+            client,
             method: Word::Borrowed("GET"),
             target: "/api/v1/pods/p/log".to_owned(),
             info: Some(&info),
@@ -189,7 +218,9 @@ mod tests {
         assert_eq!(ledger.entries(3, 1)[0].outcome, Some(Outcome::Interrupted));
         let errors: u64 = ledger.snapshot().totals.iter().filter(|(key, _)| key.code == "<error>").map(|(_, count)| count).sum();
         assert_eq!(errors, 1);
-        assert_eq!(again(&path).snapshot(), ledger.snapshot());
+        let expected = ledger.snapshot();
+        drop(ledger);
+        assert_eq!(again(&path).snapshot(), expected);
     }
 
     #[test]
@@ -204,11 +235,21 @@ mod tests {
         }
         let size = |path: &Path| std::fs::metadata(path).unwrap().len();
         let before = size(&path);
+        for number in 0..10_000 {
+            // More totals than fit in one line.
+            let client = Client { user: format!("user-{number}"), ..Client::default() };
+            let number = opened_by(&ledger, None, client.into());
+            ledger.close(number, &Outcome::Passed { status: 200 }, Timestamp::UNIX_EPOCH);
+        }
         ledger.shorten();
         assert!(size(&path) < before);
         ledger.close(long, &Outcome::Cancelled, Timestamp::UNIX_EPOCH);
-        assert_eq!(again(&path).snapshot(), ledger.snapshot());
-        assert_eq!(again(&path).entries(0, usize::MAX), ledger.entries(0, usize::MAX));
+        let expected = (ledger.snapshot(), ledger.entries(0, usize::MAX));
+        let error = Ledger::with_journal(&path, Timestamp::UNIX_EPOCH).err().unwrap();
+        assert!(error.contains("another proxy writes"), "{error}");
+        drop(ledger);
+        let ledger = again(&path);
+        assert_eq!((ledger.snapshot(), ledger.entries(0, usize::MAX)), expected);
     }
 
     #[test]

@@ -21,11 +21,14 @@ use crate::client::Client;
 /// Entries that are kept in full.
 const KEEP: usize = 32_768;
 
-/// Totals that are told apart; what would be one more is counted under the client [`OTHERS`].
+/// Totals that are told apart; what would be one more is counted by [`others`].
 const MAX_TOTALS: usize = 200_000;
 
-/// The client under which totals are kept that are too many to tell apart.
-const OTHERS: &str = "(others)";
+/// The total of all that are too many to tell apart: they keep their code.
+fn others(code: Word) -> LedgerKey {
+    let none = Word::Borrowed("");
+    LedgerKey { client: "(others)".to_owned(), method: none.clone(), verb: none, resource: String::new(), code }
+}
 
 /// A consistent reading of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,8 +108,7 @@ impl State {
     fn finish(&mut self, number: u64, outcome: &Outcome, now: Timestamp) -> bool {
         let Some(mut key) = self.under_way.remove(&number) else { return false };
         key.code = outcome.code();
-        let first = self.entries.front().map_or(0, |entry| entry.number);
-        let index = number.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+        let index = self.entries.binary_search_by_key(&number, |entry| entry.number).ok();
         if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
             entry.outcome = Some(outcome.clone());
             entry.code = Some(key.code.clone());
@@ -117,7 +119,7 @@ impl State {
             return true;
         }
         if self.totals.len() >= MAX_TOTALS {
-            OTHERS.clone_into(&mut key.client);
+            key = others(key.code);
         }
         *self.totals.entry(key).or_default() += 1;
         true
@@ -137,7 +139,9 @@ impl State {
         let mut totals = self.totals.clone();
         let mut by_rule = self.by_rule.clone();
         for entry in &self.entries {
-            if let Some(count) = entry.key().and_then(|key| totals.get_mut(&key)) {
+            // A total is never taken away, so one that is not there was never told apart.
+            let key = entry.key().map(|key| if self.totals.contains_key(&key) { key } else { others(key.code) });
+            if let Some(count) = key.and_then(|key| totals.get_mut(&key)) {
                 *count -= 1;
             }
             if let Some(count) = entry.rule.as_deref().and_then(|rule| by_rule.get_mut(rule)) {
@@ -170,10 +174,10 @@ impl Ledger {
             journal::Line::Before(before) => {
                 state.last = before.last;
                 state.connections = before.connections;
-                state.totals = before.totals.into_iter().collect();
                 state.by_rule = before.by_rule;
-                state.under_way = before.under_way.into_iter().collect();
             }
+            journal::Line::Total(key, count) => drop(state.totals.insert(key, count)),
+            journal::Line::UnderWay(number, key) => drop(state.under_way.insert(number, key)),
             journal::Line::Open(entry) => {
                 state.connections = state.connections.max(entry.connection);
                 let (outcome, number, ended) = (entry.outcome.clone(), entry.number, entry.ended);

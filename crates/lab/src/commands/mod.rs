@@ -20,6 +20,7 @@ mod fault;
 mod kubeconfig;
 mod ledger;
 mod logs;
+mod operator;
 mod query;
 mod scenario;
 mod status;
@@ -70,6 +71,9 @@ enum Command {
     /// Run, check and list scenario files.
     #[command(subcommand)]
     Scenario(scenario::ScenarioCommand),
+    /// Compile monitoring objects as the operator does, without a lab.
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// Run the API server alone, for tests and tools.
     Apiserver(apiserver::Apiserver),
     /// Run the lab in the foreground (what `up` starts).
@@ -168,6 +172,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Fault(command) => command.run().await,
         Command::Ledger(command) => command.run().await,
         Command::Scenario(command) => command.run().await,
+        Command::Operator(command) => command.run(),
         Command::Apiserver(command) => command.run().await,
         Command::Supervise(command) => command.run().await,
     }

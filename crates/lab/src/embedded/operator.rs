@@ -32,13 +32,29 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
     let mut monitors = Informer::new(&client, Gr::of(MONITORING, "servicemonitors"));
     let mut rules = Informer::new(&client, Gr::of(MONITORING, "prometheusrules"));
     let mut namespaces = Informer::new(&client, Gr::core("namespaces"));
+    let mut more = ["podmonitors", "probes", "scrapeconfigs"].map(|plural| Informer::new(&client, Gr::of(MONITORING, plural)));
+    let mut secrets = Informer::new(&client, Gr::core("secrets"));
+    let mut config_maps = Informer::new(&client, Gr::core("configmaps"));
     let mut sets = Informer::new(&client, Gr::of("apps", "statefulsets"));
     let mut told: Vec<String> = Vec::new();
     loop {
         for informer in [&mut prometheuses, &mut monitors, &mut rules, &mut namespaces, &mut sets] {
             informer.sync();
         }
-        let input = Input { namespaces: values(&namespaces), service_monitors: values(&monitors), rules: values(&rules) };
+        for informer in more.iter_mut().chain([&mut secrets, &mut config_maps]) {
+            informer.sync();
+        }
+        let [pod_monitors, probes, scrape_configs] = more.each_ref().map(values);
+        let input = Input {
+            namespaces: values(&namespaces),
+            service_monitors: values(&monitors),
+            pod_monitors,
+            probes,
+            scrape_configs,
+            rules: values(&rules),
+            secrets: values(&secrets),
+            config_maps: values(&config_maps),
+        };
         for prometheus in prometheuses.objects().filter(|prometheus| !object::is_deleting(prometheus)) {
             reconcile(&client, prometheus, &input, &mut told);
             let key = format!("{}/prometheus-{}", object::namespace(prometheus), object::name(prometheus));
@@ -50,17 +66,32 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
             () = monitors.changed() => {}
             () = rules.changed() => {}
             () = namespaces.changed() => {}
+            () = any_changed(&mut more) => {}
+            () = secrets.changed() => {}
+            () = config_maps.changed() => {}
             () = sets.changed() => {}
         }
     }
 }
 
+async fn any_changed(informers: &mut [Informer; 3]) {
+    let [first, second, third] = informers;
+    tokio::select! {
+        () = first.changed() => {}
+        () = second.changed() => {}
+        () = third.changed() => {}
+    }
+}
+
 fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
     let compiled = compile(prometheus, input);
-    for rejection in &compiled.rejected {
+    let rules = operator::rule_files(prometheus, input).rejected;
+    for rejection in compiled.rejected.iter().chain(&rules) {
         let message = format!("{} {} was rejected: {}", rejection.kind, rejection.key, rejection.reason);
         if !told.contains(&message) {
-            let about = input.service_monitors.iter().find(|monitor| object::key(monitor) == rejection.key);
+            let all = [&input.service_monitors, &input.pod_monitors, &input.probes, &input.scrape_configs, &input.rules];
+            let mut all = all.into_iter().flatten();
+            let about = all.find(|object| object::kind(object) == rejection.kind && object::key(object) == rejection.key);
             let about = about.unwrap_or(prometheus);
             record_event(client, about, "prometheus-operator", "Warning", "InvalidConfiguration", &rejection.reason);
             told.push(message);

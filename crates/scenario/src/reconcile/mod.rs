@@ -87,7 +87,7 @@ pub enum Cause {
     InFlight,
     /// The client is not counted.
     WithoutHook,
-    /// There is no second reading of the client.
+    /// A reading of the client is missing.
     MissedScrape,
 }
 
@@ -259,6 +259,12 @@ pub fn explain(
         let then =
             before.and_then(|reading| reading.pages.iter().find(|page| page.pod == pod)).map(|page| counted(counter, page));
         let restarted = then.as_ref().is_some_and(|then| then.started != now.started);
+        // A counter is read from nought only if its process began after the first reading.
+        let began = before.map(|before| before.began.as_millisecond() as f64 / 1e3);
+        if then.is_none() && began.is_some_and(|began| now.started.is_none_or(|started| started < began - 1.0)) {
+            result.left_out.push((pod.to_owned(), Cause::MissedScrape, sum(&mut of_pod())));
+            continue;
+        }
         let mut pod = Pod {
             name: pod,
             now,
@@ -332,7 +338,8 @@ impl Pod<'_> {
             {
                 *self.before_restart.entry(labels.clone()).or_default() += 1.0;
             }
-            if is_repeated(entry, &entries[index + 1..]) {
+            let in_time = before.is_none_or(|before| ended > before.ended) && ended <= after.ended;
+            if in_time && is_repeated(entry, &entries[index + 1..]) {
                 *self.retried.entry(labels).or_default() += 1.0;
             }
         }

@@ -194,6 +194,13 @@ fn clients_that_cannot_be_compared_are_named() {
     let log = Log::of(&[GOOD, "6 201 POST create subjectaccessreviews"]);
     let found = log.explain(None, log.reading(10.0, Vec::new()));
     assert_eq!(found.left_out, [("a".to_owned(), Cause::MissedScrape, 2.0)]);
+    // The same where the first reading is missing and the process is older; a new one counts from nought.
+    for (started, expected) in [(0.0, 1), (3.0, 0)] {
+        let before = log.reading(2.0, Vec::new());
+        let after = log.reading(10.0, vec![page(started, &["200 GET pods LIST 1", "201 POST subjectaccessreviews CREATE 1"])]);
+        let found = log.explain(Some(before), after);
+        assert_eq!((found.left_out.len(), found.is_explained()), (expected, true));
+    }
     let hookless = [Hookless { pod: "a".to_owned(), resource: Some("subjectaccessreviews".to_owned()) }];
     let after = log.reading(10.0, vec![page(0.0, &["200 GET pods LIST 1"])]);
     let found = explain(Counter::of_component(M), &[], &hookless, (None, &after), &log.0);

@@ -1,0 +1,93 @@
+//! PodMonitor endpoints to scrape configurations (facts/kube-prometheus.md §3.6).
+
+use kubeapi::{LabelSelector, object};
+use serde_json::{Value, json};
+
+use crate::relabel::{copy, enforced_namespace, sanitize, selector_rules, sharding, strings, user_rules};
+use crate::scrape::{self, Config, Scope};
+
+/// The scrape configurations of a monitor.
+///
+/// # Errors
+/// Why the operator would reject it.
+pub(crate) fn scrape_configs(scope: Scope<'_>, monitor: &Value) -> Result<Vec<Value>, String> {
+    let spec = &monitor["spec"];
+    LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("failed to parse label selector: {error}"))?;
+    let endpoints = spec["podMetricsEndpoints"].as_array().map_or(&[][..], Vec::as_slice);
+    endpoints
+        .iter()
+        .enumerate()
+        .map(|(index, endpoint)| {
+            scrape::check_endpoint(scope, endpoint)
+                .and_then(|()| scrape_config(scope, monitor, endpoint, index))
+                .map_err(|why| format!("endpoint[{index}]: {why}"))
+        })
+        .collect()
+}
+
+fn scrape_config(scope: Scope<'_>, monitor: &Value, endpoint: &Value, index: usize) -> Result<Value, String> {
+    let spec = &monitor["spec"];
+    let mut config = Config::default();
+    config.set("job_name", format!("podMonitor/{}/{}/{index}", scope.namespace, object::name(monitor)));
+    let mut discovery = scrape::discovery(scope, "pod", spec);
+    let by_role = spec["selectorMechanism"] == "RoleSelector";
+    if by_role {
+        discovery["selectors"] = json!([{"role": "pod", "label": crate::service_monitor::label_selector(&spec["selector"])}]);
+    }
+    config.set("kubernetes_sd_configs", vec![discovery]);
+    scrape::endpoint(scope, endpoint, &mut config)?;
+    config.set("relabel_configs", relabel_configs(scope, monitor, endpoint, by_role));
+    scrape::limits(scope, spec, &spec["bodySizeLimit"], &mut config);
+    scrape::protocols(scope, spec, &mut config);
+    scrape::metric_rules(scope, &endpoint["metricRelabelings"], &mut config);
+    Ok(config.finish())
+}
+
+fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, by_role: bool) -> Vec<Value> {
+    let spec = &monitor["spec"];
+    let mut rules = vec![json!({"source_labels": ["job"], "target_label": "__tmp_prometheus_job_name"})];
+    if endpoint["filterRunning"] != false {
+        rules.push(json!({
+            "action": "drop", "source_labels": ["__meta_kubernetes_pod_phase"], "regex": "(Failed|Succeeded)",
+        }));
+    }
+    if !by_role {
+        rules.extend(selector_rules(&spec["selector"], "pod"));
+    }
+    let keep = |of: &str, value: &Value| json!({"action": "keep", "source_labels": [format!("__meta_kubernetes_pod_container_port_{of}")], "regex": value});
+    let (port, number, target) = (&endpoint["port"], &endpoint["portNumber"], &endpoint["targetPort"]);
+    if port.as_str().is_some_and(|port| !port.is_empty()) {
+        rules.push(keep("name", port));
+    } else if number.is_i64() {
+        rules.push(keep("number", number));
+    } else if target.is_string() {
+        rules.push(keep("name", target));
+    } else if target.is_i64() {
+        rules.push(keep("number", target));
+    }
+    for (source, target) in [("namespace", "namespace"), ("pod_container_name", "container"), ("pod_name", "pod")] {
+        rules.push(json!({"source_labels": [format!("__meta_kubernetes_{source}")], "target_label": target}));
+    }
+    for label in strings(&spec["podTargetLabels"]).chain(strings(&scope.spec["podTargetLabels"])).map(sanitize) {
+        rules.push(copy(format!("__meta_kubernetes_pod_label_{label}"), label));
+    }
+    rules.push(json!({"target_label": "job", "replacement": format!("{}/{}", scope.namespace, object::name(monitor))}));
+    if let Some(label) = spec["jobLabel"].as_str().filter(|label| !label.is_empty()) {
+        rules.push(copy(format!("__meta_kubernetes_pod_label_{}", sanitize(label)), "job".to_owned()));
+    }
+    // A number alone names no endpoint.
+    let name = match (port, target) {
+        (Value::String(port), _) if !port.is_empty() => Some(port.clone()),
+        (_, Value::String(name)) if !number.is_i64() => Some(name.clone()),
+        (_, Value::Number(target)) if !number.is_i64() => Some(target.to_string()),
+        _ => None,
+    };
+    if let Some(name) = name {
+        rules.push(json!({"target_label": "endpoint", "replacement": name}));
+    }
+    rules.extend(user_rules(&scope.class["relabelings"]));
+    rules.extend(user_rules(&endpoint["relabelings"]));
+    rules.extend(enforced_namespace(scope.spec, scope.namespace));
+    rules.extend(sharding(scope.spec, "__address__"));
+    rules
+}

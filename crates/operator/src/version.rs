@@ -1,0 +1,41 @@
+//! Versions of Prometheus, on which the output depends.
+
+/// A version; what is left out is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u32, u32);
+
+/// What the operator runs where no version is asked for (facts/kube-prometheus.md §3.9).
+const DEFAULT: Version = Version(3, 13);
+
+impl Version {
+    /// That of a Prometheus or Alertmanager object.
+    pub(crate) fn of(spec: &serde_json::Value) -> Self {
+        spec["version"].as_str().and_then(Self::parse).unwrap_or(DEFAULT)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim_start_matches('v').split(['.', '-', '+']);
+        let mut number = || parts.next()?.parse::<u32>().ok();
+        Some(Self(number()?, number().unwrap_or(0)))
+    }
+
+    /// Whether it is this one or newer.
+    pub(crate) fn at_least(self, major: u32, minor: u32) -> bool {
+        self >= Self(major, minor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_compared() {
+        for (text, expected) in
+            [("v2.53.3", Some(Version(2, 53))), ("3", Some(Version(3, 0))), ("3.5.0-rc.1", Some(Version(3, 5))), ("x", None)]
+        {
+            assert_eq!(Version::parse(text), expected, "{text}");
+        }
+        assert!(Version(3, 0).at_least(2, 99) && !Version(2, 9).at_least(2, 10));
+    }
+}

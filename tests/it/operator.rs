@@ -1,0 +1,49 @@
+//! What the operator makes of files: held against a snapshot, and read by the real promtool.
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+
+use crate::bench::{Folder, prometheus, root, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("operator render, read by promtool", render), trial("operator render refuses what it cannot read", refused)]
+}
+
+const MONITORS: &str = "tests/it/operator/monitors.yaml";
+
+fn render() -> Result<()> {
+    let folder = Folder::new()?;
+    let file = root().join(MONITORS);
+    let arguments = ["operator", "render", file.to_str().unwrap_or_default(), "--prometheus", "monitoring/lab"];
+    let output = folder.lab(&arguments).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (config, rejected) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    let rules = folder.output(&[&arguments[..], &["--rules"]].concat())?;
+    crate::scenarios::hold("operator-render", &format!("{config}---\n{rules}---\n{rejected}"));
+    // The files that it names are those of a pod.
+    let promtool = &prometheus()?.promtool;
+    let (config_file, rule_file) = (folder.path().join("prometheus.yml"), folder.path().join("rules.yml"));
+    std::fs::write(&config_file, config.replace("/etc/prometheus/rules/", "/nowhere/"))?;
+    std::fs::write(&rule_file, rules)?;
+    for (what, more, file) in [("config", "--syntax-only", &config_file), ("rules", "--lint=none", &rule_file)] {
+        let checked = std::process::Command::new(promtool).args(["check", what, more]).arg(file).output()?;
+        let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+        ensure!(checked.status.success(), "promtool check {what}: {said}");
+    }
+    Ok(())
+}
+
+fn refused() -> Result<()> {
+    let folder = Folder::new()?;
+    let file = folder.path().join("f.yaml");
+    for (text, name, expected) in [
+        ("a: [", "a/b", "f.yaml:"),
+        ("kind: Prometheus\nmetadata: {name: x, namespace: y}\n", "a/b", "there is no Prometheus \"a/b\" in these files"),
+    ] {
+        std::fs::write(&file, text)?;
+        let output = folder.lab(&["operator", "render", file.to_str().unwrap_or_default(), "--prometheus", name]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(2) && said.contains(expected), "{said}");
+    }
+    Ok(())
+}
