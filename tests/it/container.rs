@@ -8,20 +8,69 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
 use xshell::{Shell, cmd};
 
-use crate::bench::{Folder, block_on, prometheus, trial};
+use crate::bench::{Folder, block_on, prometheus, root, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("prometheus in a container scrapes the lab", scrape)]
+    vec![
+        trial("prometheus in a container scrapes the lab", scrape),
+        trial("the image of the fault proxy before an API server", fault_proxy),
+    ]
+}
+
+/// Whether a Docker engine answers; says so in one line where none does.
+fn has_docker(shell: &Shell) -> bool {
+    let format = "{{.Server.Os}}";
+    let engine = cmd!(shell, "docker version --format {format}").quiet().ignore_stderr().ignore_status().read();
+    let found = engine.unwrap_or_default().trim() == "linux";
+    if !found {
+        eprintln!("not run: no Docker engine answers");
+    }
+    found
+}
+
+/// The image that `cargo xtask image` has written, run by Docker in front of an API server on this machine.
+fn fault_proxy() -> Result<()> {
+    let shell = Shell::new()?;
+    let archive = root().join("target/lab-fault-proxy.tar");
+    if !archive.is_file() {
+        eprintln!("not run: there is no target/lab-fault-proxy.tar; `cargo xtask image` writes it");
+        return Ok(());
+    }
+    if !has_docker(&shell) {
+        return Ok(());
+    }
+    let said = cmd!(shell, "docker load -i {archive}").quiet().read()?;
+    let tag = said.rsplit(": ").next().context("no tag")?.trim().to_owned();
+    let folder = Folder::new()?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    block_on(async {
+        let server = apiserver::ApiServer::builder().start("127.0.0.1:0".parse()?).await?;
+        std::fs::write(&kubeconfig, server.kubeconfig("test"))?;
+        let (name, version) = tag.split_once(':').context("a tag")?;
+        let arguments = ["--kubeconfig", "/tmp/kubeconfig", "--listen", "127.0.0.1:0"];
+        let container = GenericImage::new(name, version)
+            .with_wait_for(WaitFor::message_on_stdout("tokenFile"))
+            .with_network("host")
+            .with_mount(Mount::bind_mount(kubeconfig.to_string_lossy(), "/tmp/kubeconfig"))
+            .with_cmd(arguments)
+            .start()
+            .await?;
+        let line = String::from_utf8(container.stdout_to_vec().await?)?;
+        let ready: serde_json::Value = serde_json::from_str(line.trim())?;
+        let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build()?;
+        let url = format!("{}/api/v1/namespaces", ready["url"].as_str().context("no url")?);
+        let response = http.get(url).bearer_auth(server.admin_token()).send().await?;
+        ensure!(response.status() == 200, "{}", response.status());
+        container.rm().await?;
+        anyhow::Ok(())
+    })
 }
 
 const IMAGE: &str = "kubevirt-lab-test-prometheus";
 
 fn scrape() -> Result<()> {
     let shell = Shell::new()?;
-    let format = "{{.Server.Os}}";
-    let engine = cmd!(shell, "docker version --format {format}").quiet().ignore_stderr().ignore_status().read();
-    if engine.unwrap_or_default().trim() != "linux" {
-        eprintln!("not run: no Docker engine answers");
+    if !has_docker(&shell) {
         return Ok(());
     }
     let folder = Folder::new()?;

@@ -4,6 +4,7 @@
 //! builds kube.
 
 mod bench;
+mod image;
 mod tidy;
 mod types;
 
@@ -45,6 +46,8 @@ enum Task {
     Tidy,
     /// Write generated files: the JSON schemas of scenarios and fault files, the table of built-in types.
     Codegen,
+    /// Write the image of the fault proxy, from a static program and nothing else.
+    Image(image::Image),
     /// Measure times, speed and memory with a release build, and write docs/benchmarks.md.
     Bench(bench::Bench),
 }
@@ -103,6 +106,7 @@ fn run() -> Result<ExitCode> {
         Task::Apiserver(external) => lab(&with("apiserver", external)),
         Task::Tidy => tidy::run(&root()),
         Task::Codegen => codegen(),
+        Task::Image(image) => image.run(&root()),
         Task::Bench(bench) => bench.run(&root()),
     }
 }

@@ -91,6 +91,7 @@ pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Res
         api_port: 6443,
         prometheus: prometheus.clone(),
         folder: folder.path().to_owned(),
+        fast_alerts: loaded.scenario.given.alerts.fast,
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };

@@ -27,6 +27,8 @@ pub struct Input {
     pub secrets: Vec<Value>,
     /// ConfigMaps that monitors may name.
     pub config_maps: Vec<Value>,
+    /// Whether alerts are to come soon: the rule files get no pending times and ranges of a minute; the objects stay as they are.
+    pub fast_alerts: bool,
 }
 
 /// Turns one object into scrape configurations, or tells why the operator would not.

@@ -1,6 +1,7 @@
 //! PrometheusRule objects to rule files, packed into ConfigMaps of half a mebibyte.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use kubeapi::object;
 use serde_json::{Value, json};
@@ -38,7 +39,10 @@ pub fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
     let mut rejected = Vec::new();
     for rule in selected {
         let name = format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule));
-        let written = groups(&rule["spec"]["groups"], version).and_then(|groups| {
+        let written = groups(&rule["spec"]["groups"], version).and_then(|mut groups| {
+            if input.fast_alerts {
+                hurry(&mut groups);
+            }
             let text = wire::yaml::to_string(&json!({"groups": groups})).map_err(|error| error.to_string())?;
             if text.len() <= LIMIT { Ok(text) } else { Err(format!("the rules are longer than {LIMIT} bytes")) }
         });
@@ -88,6 +92,25 @@ fn groups(groups: &Value, version: Version) -> Result<Value, String> {
         }
     }
     Ok(groups)
+}
+
+/// Makes alerts come soon, in the way in which KubeVirt's own tests do (`ReduceAlertPendingTime` in `tests/libmonitoring`): no
+/// pending time, ranges of a minute at most, and thresholds of five minutes become none.
+fn hurry(groups: &mut Value) {
+    static RANGE: LazyLock<regex::Regex> = LazyLock::new(|| regex::Regex::new(r"\[([0-9]+[a-z0-9]*)\]").expect("a pattern"));
+    let groups = groups.as_array_mut().into_iter().flatten();
+    for rule in groups.flat_map(|group| group["rules"].as_array_mut().into_iter().flatten()) {
+        if !rule["for"].is_null() {
+            rule["for"] = "0s".into();
+        }
+        if let Some(expression) = rule["expr"].as_str() {
+            let shorter = RANGE.replace_all(expression, |found: &regex::Captures<'_>| {
+                let long = duration(&found[1]).is_some_and(|range| range > 60_000);
+                if long { "[1m]".to_owned() } else { found[0].to_owned() }
+            });
+            rule["expr"] = shorter.replace(">= 300", ">= 0").into();
+        }
+    }
 }
 
 fn without(of: &mut Value, fields: &[(&str, bool)]) {
@@ -157,5 +180,21 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(groups(&json!([{"name": "g"}, {"name": "g"}]), old).unwrap_err().contains("repeated"));
+    }
+
+    #[test]
+    fn fast_alerts_have_short_ranges_and_no_pending_time() {
+        let mut groups = json!([{"name": "g", "rules": [
+            {"alert": "A", "expr": "rate(a[5m]) / rate(b[30s]) >= 300 and c[1h:10m] offset 5m", "for": "5m"},
+            {"record": "r", "expr": "sum(x[1m])"},
+        ]}]);
+        hurry(&mut groups);
+        assert_eq!(
+            groups[0]["rules"],
+            json!([
+                {"alert": "A", "expr": "rate(a[1m]) / rate(b[30s]) >= 0 and c[1h:10m] offset 5m", "for": "0s"},
+                {"record": "r", "expr": "sum(x[1m])"},
+            ])
+        );
     }
 }

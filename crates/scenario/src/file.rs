@@ -34,6 +34,16 @@ pub struct Scenario {
 pub struct Given {
     /// Releases of KubeVirt; the scenario runs once on each.
     pub kubevirt: Vec<String>,
+    /// How alerts are evaluated.
+    pub alerts: Alerts,
+}
+
+/// How alerts are evaluated.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// Without pending times and with ranges of a minute, so that they come soon; the objects stay as they are.
+    pub fast: bool,
 }
 
 /// One step; exactly one key.

@@ -12,7 +12,7 @@ mod run;
 
 pub use check::{Problem, parse};
 pub use file::{
-    AlertExpectation, Check, Delete, Expectation, Given, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step,
+    AlertExpectation, Alerts, Check, Delete, Expectation, Given, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step,
     TargetExpectation, Wait, WhyExpectation, duration,
 };
 pub use lab::{FaultUse, Lab, LabError, PodLog, PodPage};

@@ -9,20 +9,28 @@ use super::Rule;
 /// # Errors
 /// The first thing that is wrong, as `FILE:LINE:COLUMN: …`: no YAML, an unknown word, a rule that cannot work, two of one name.
 pub fn read_rules(file: &str, text: &str) -> Result<Vec<Rule>, String> {
+    Ok(read_located(file, text)?.into_iter().map(|(_, rule)| rule).collect())
+}
+
+/// The same, each rule with its place as `FILE:LINE:COLUMN`.
+///
+/// # Errors
+/// See [`read_rules`].
+pub fn read_located(file: &str, text: &str) -> Result<Vec<(String, Rule)>, String> {
     let at = |place: Option<(usize, usize)>| {
         let place = place.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
         format!("{file}{place}")
     };
     let located: Vec<Located<Rule>> = wire::yaml::strict(text).map_err(|error| format!("{}: {}", at(error.at), error.message))?;
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<(String, Rule)> = Vec::new();
     for rule in located {
         let place = at(wire::yaml::place(&rule));
         let rule = rule.value;
         rule.check().map_err(|error| format!("{place}: {error}"))?;
-        if rules.iter().any(|other| other.name == rule.name) {
+        if rules.iter().any(|(_, other)| other.name == rule.name) {
             return Err(format!("{place}: there are two faults of the name {:?}", rule.name));
         }
-        rules.push(rule);
+        rules.push((place, rule));
     }
     Ok(rules)
 }

@@ -15,7 +15,7 @@ pub use effect::{
     BandwidthEffect, BodyEffect, BreakEffect, DelayEffect, Effect, HangEffect, Phase, StaleEffect, StatusEffect, StreamCode,
     TlsEffect, Unit, WatchEffect,
 };
-pub use file::read_rules;
+pub use file::{read_located, read_rules};
 pub use matcher::{Asked, ClientMatch, Matcher, Numbers, OneOrMany};
 
 use crate::ledger::Entry;

@@ -35,7 +35,8 @@ pub(crate) struct Apiserver {
 
 impl Apiserver {
     pub(crate) async fn run(self) -> Result<Exit> {
-        for address in [Some(self.listen), self.fault_proxy].into_iter().flatten().filter(|address| !address.ip().is_loopback()) {
+        let mut addresses = [Some(self.listen), self.fault_proxy].into_iter().flatten();
+        if let Some(address) = addresses.find(|address| !address.ip().is_loopback()) {
             let failure = Failure::new(Exit::Usage, format!("{address} is not a loopback address"));
             return Err(failure.hint("the server listens on this machine only, such as --listen 127.0.0.1:0").into());
         }

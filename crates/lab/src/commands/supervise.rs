@@ -31,6 +31,9 @@ pub(super) struct Supervise {
     /// The API server's port.
     #[arg(long)]
     api_port: u16,
+    /// Whether alerts come soon.
+    #[arg(long)]
+    fast_alerts: bool,
 }
 
 impl Supervise {
@@ -55,6 +58,7 @@ impl Supervise {
             api_port: self.api_port,
             prometheus,
             folder: dir.path(),
+            fast_alerts: self.fast_alerts,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -51,6 +51,9 @@ pub(super) struct Up {
     /// The API server's port.
     #[arg(long, default_value_t = 6443)]
     api_port: u16,
+    /// Evaluate alerts without pending times and over a minute at most; their objects stay as they are.
+    #[arg(long)]
+    fast_alerts: bool,
     /// Seconds until it must be up.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     timeout: u64,
@@ -166,6 +169,7 @@ impl Up {
             .arg(&prometheus.prometheus)
             .args(["--prometheus-version", &prometheus.version])
             .args(["--api-port", &self.api_port.to_string()])
+            .args(self.fast_alerts.then_some("--fast-alerts"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -53,6 +53,8 @@ pub struct Options {
     pub prometheus: Prometheus,
     /// Its folder.
     pub folder: PathBuf,
+    /// Whether alerts come soon: rule files without pending times and with short ranges.
+    pub fast_alerts: bool,
 }
 
 /// A running lab. Stop it with [`Lab::stop`]; dropping it leaves its processes to the kernel.
@@ -116,7 +118,7 @@ impl Lab {
         server.run_controllers();
         cluster::run_controllers(client.clone(), stop.clone());
         cluster::run_service_proxy(client.clone(), ("default", "kubernetes"), stop.clone());
-        tokio::spawn(operator::run(client.clone(), stop.clone()));
+        tokio::spawn(operator::run(client.clone(), options.fast_alerts, stop.clone()));
 
         let install = release.install.as_deref().map_or("", |path| manifests::text(path).unwrap_or_default());
         let world = Arc::new(World::new(

@@ -20,7 +20,7 @@ fn values(informer: &Informer) -> Vec<Value> {
     informer.objects().map(|object| (**object).clone()).collect()
 }
 
-pub(crate) async fn run(client: Client, stop: CancellationToken) {
+pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationToken) {
     // The kinds are defined a moment after the lab starts.
     while !client.served().iter().any(|(group, plural)| group == MONITORING && plural == "prometheuses") {
         tokio::select! {
@@ -54,6 +54,7 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
             rules: values(&rules),
             secrets: values(&secrets),
             config_maps: values(&config_maps),
+            fast_alerts,
         };
         for prometheus in prometheuses.objects().filter(|prometheus| !object::is_deleting(prometheus)) {
             reconcile(&client, prometheus, &input, &mut told);

@@ -207,6 +207,11 @@ fn labels(key: &LedgerKey, names: &[&str], counter: Counter<'_>) -> Labels {
     names.iter().map(|name| ((*name).to_owned(), value(name))).collect()
 }
 
+/// Seconds since 1970, as `process_start_time_seconds` has them.
+fn seconds(time: Timestamp) -> f64 {
+    time.as_millisecond() as f64 / 1e3
+}
+
 /// By how much each total rose between two snapshots.
 fn rise<'a>(from: &Snapshot, to: &'a Snapshot) -> Vec<(&'a LedgerKey, f64)> {
     let before: BTreeMap<&LedgerKey, u64> = from.totals.iter().map(|(key, count)| (key, *count)).collect();
@@ -258,9 +263,14 @@ pub fn explain(
         let names = if now.names.is_empty() { vec![counter.code, "method"] } else { now.names.clone() };
         let then =
             before.and_then(|reading| reading.pages.iter().find(|page| page.pod == pod)).map(|page| counted(counter, page));
-        let restarted = then.as_ref().is_some_and(|then| then.started != now.started);
+        // Without a first reading, a process that is younger than its pod's requests is another one than that which sent them.
+        let older = |started: f64| entries.iter().any(|entry| entry.client.key() == pod && seconds(entry.time) < started - 1.0);
+        let restarted = match &then {
+            Some(then) => then.started != now.started,
+            None => before.is_none() && now.started.is_some_and(older),
+        };
         // A counter is read from nought only if its process began after the first reading.
-        let began = before.map(|before| before.began.as_millisecond() as f64 / 1e3);
+        let began = before.map(|before| seconds(before.began));
         if then.is_none() && began.is_some_and(|began| now.started.is_none_or(|started| started < began - 1.0)) {
             result.left_out.push((pod.to_owned(), Cause::MissedScrape, sum(&mut of_pod())));
             continue;
@@ -332,9 +342,9 @@ impl Pod<'_> {
             edge.fewer += f64::from(near(ended, after.began - SLACK, after.began));
             edge.more += f64::from(near(ended, after.began, after.ended + SLACK));
             if self.restarted
-                && before.is_some_and(|before| ended > before.ended)
+                && before.is_none_or(|before| ended > before.ended)
                 && let Some(started) = self.now.started
-                && (entry.time.as_millisecond() as f64) / 1e3 < started + 1.0
+                && seconds(entry.time) < started + 1.0
             {
                 *self.before_restart.entry(labels.clone()).or_default() += 1.0;
             }

@@ -1,3 +1,5 @@
+//! Each cause of a difference by itself, and what no cause accounts for.
+
 use std::sync::Arc;
 
 use faults::Client;
@@ -139,7 +141,11 @@ fn a_new_process_counts_from_nought() {
     let found = log.explain(Some(before()), restarted(1));
     assert_eq!(found.rows[0].causes, [(Cause::ProcessRestart, -1.0)]);
     assert!(found.is_explained());
+    // The same where there was no first reading.
+    let found = log.explain(None, restarted(1));
+    assert_eq!((found.rows[0].causes.clone(), found.is_explained()), (vec![(Cause::ProcessRestart, -2.0)], true));
     // It explains only what came before it.
+    assert!(!log.explain(None, restarted(0)).is_explained());
     assert!(!log.explain(Some(before()), restarted(0)).is_explained());
 }
 

@@ -74,7 +74,14 @@ impl Fault {
             Self::Apply(apply) => {
                 let file = apply.file.display().to_string();
                 let text = std::fs::read_to_string(&apply.file).with_context(|| format!("cannot read {file}"))?;
-                let rules = faults::read_rules(&file, &text).map_err(|error| Failure::new(Exit::Usage, error))?;
+                let located = faults::read_located(&file, &text).map_err(|error| Failure::new(Exit::Usage, error))?;
+                let armed = apply.which.control()?.faults().await?;
+                let taken = |rule: &Rule| armed.iter().any(|armed| armed.rule.name == rule.name);
+                if let Some((place, rule)) = located.iter().find(|(_, rule)| taken(rule)).filter(|_| !apply.dry_run) {
+                    let why = format!("{place}: a fault of the name {:?} is armed", rule.name);
+                    return Err(Failure::new(Exit::Usage, why).hint(format!("cargo xtask fault clear {}", rule.name)).into());
+                }
+                let rules: Vec<Rule> = located.into_iter().map(|(_, rule)| rule).collect();
                 return arm(&apply.which, &rules, apply.dry_run).await;
             }
             Self::Schema => say!("{}", serde_json::to_string_pretty(&schemars::schema_for!(Vec<Rule>))?),
