@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use wire::{Answer, Body, Handler};
@@ -30,11 +30,11 @@ pub struct Control {
 }
 
 /// One rule, or several that are armed together.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Rules {
-    Many(Vec<Rule>),
-    One(Box<Rule>),
+fn rules(bytes: &[u8]) -> serde_json::Result<Vec<Rule>> {
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => serde_json::from_slice(bytes),
+        _ => serde_json::from_slice(bytes).map(|rule| vec![rule]),
+    }
 }
 
 /// An answer of a control endpoint.
@@ -83,18 +83,9 @@ impl Control {
         let Ok(bytes) = wire::collect(body, MAX_BODY).await else {
             return control_refusal(StatusCode::PAYLOAD_TOO_LARGE, "the faults are too large");
         };
-        let rules = match serde_json::from_slice(&bytes) {
-            Err(_) => {
-                // An untagged type tells nothing of what is wrong; the type that is meant does.
-                let error = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-                    Some(b'[') => serde_json::from_slice::<Vec<Rule>>(&bytes).err(),
-                    _ => serde_json::from_slice::<Rule>(&bytes).err(),
-                };
-                let message = error.map_or_else(|| "this is no fault".to_owned(), |error| error.to_string());
-                return control_refusal(StatusCode::BAD_REQUEST, &message);
-            }
-            Ok(Rules::One(rule)) => vec![*rule],
-            Ok(Rules::Many(rules)) => rules,
+        let rules = match rules(&bytes) {
+            Ok(rules) => rules,
+            Err(error) => return control_refusal(StatusCode::BAD_REQUEST, &error.to_string()),
         };
         if dry_run {
             if let Some(error) = rules.iter().find_map(|rule| rule.check().err()) {

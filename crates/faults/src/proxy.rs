@@ -214,7 +214,7 @@ impl Proxy {
             Effect { reset: Some(broken), .. } if broken.body().is_none() => {
                 let refused = broken.code == Some(StreamCode::RefusedStream) && request.version() == Version::HTTP_2;
                 open.close(if refused { Outcome::Refused } else { Outcome::Failed });
-                Err(break_off(&connection, *broken, resets_connection(&request, *broken)).await)
+                Err(break_off(&connection, *broken, resets_connection(request.version(), *broken)).await)
             }
             Effect { close: Some(broken), .. } if broken.body().is_none() => {
                 open.close(Outcome::Failed);
@@ -258,7 +258,6 @@ impl Proxy {
         let version = request.version();
         let keep = decision.keep.filter(|_| stale::is_kept(&request, info));
         let past = keep.map(|age| (stale::key(&request, connection), age));
-        let http1 = version != Version::HTTP_2;
         let mut response = match self.upstream.call(request).await {
             Ok(response) => response,
             Err(abort) => {
@@ -284,14 +283,15 @@ impl Proxy {
         let is_watch = info.verb == Verb::Watch;
         let (outcome, answer) = match effect {
             Effect { lose: Some(_), .. } => {
-                if http1 {
+                if version != Version::HTTP_2 {
                     connection.reset_on_close();
                 }
                 (Outcome::Lost { status }, Err(Abort::new("injected loss of the answer")))
             }
-            Effect { reset: Some(broken), .. } => {
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), http1 || broken.connection)))
-            }
+            Effect { reset: Some(broken), .. } => (
+                Outcome::Damaged { status },
+                Ok(tamper::cut(response, *broken, connection.clone(), resets_connection(version, *broken))),
+            ),
             Effect { close: Some(broken), .. } => {
                 (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), false)))
             }
@@ -320,8 +320,8 @@ impl Proxy {
 }
 
 /// Whether a reset is one of the connection: over HTTP/2 it is one of the stream, unless the connection is meant.
-fn resets_connection(request: &Request<Body>, broken: BreakEffect) -> bool {
-    request.version() != Version::HTTP_2 || broken.connection
+fn resets_connection(version: Version, broken: BreakEffect) -> bool {
+    version != Version::HTTP_2 || broken.connection
 }
 
 /// A method as the ledger keeps it.

@@ -237,23 +237,21 @@ fn told(error: &Error) -> String {
     text
 }
 
+/// The headers that `Connection` names.
+fn named(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim)
+}
+
 /// The protocol that a client wants to change to. HTTP/2 without TLS is none: what is asked over it nobody would see.
 fn wanted_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut named =
-        headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
-    let wanted = named.any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
+    let wanted = named(headers).any(|name| name.eq_ignore_ascii_case("upgrade"));
     headers.get(header::UPGRADE).filter(|protocol| wanted && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
 fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
+    let names: Vec<HeaderName> = named(headers).filter_map(|name| name.parse().ok()).collect();
+    for name in names {
         headers.remove(name);
     }
     for name in &HOP_BY_HOP {

@@ -4,6 +4,7 @@ use kubeapi::{LabelSelector, object};
 use serde_json::{Map, Value, json};
 
 use crate::assets::Assets;
+use crate::rules::{RuleFiles, rule_files};
 use crate::scrape::{self, Config, Scope};
 use crate::version::Version;
 use crate::{pod_monitor, probe, scrape_config, service_monitor};
@@ -82,6 +83,8 @@ pub struct Rejection {
 pub struct Compiled {
     /// The configuration, to be written as YAML.
     pub config: Value,
+    /// The rule files, with the rules that were left out.
+    pub rules: RuleFiles,
     /// What was left out, and why.
     pub rejected: Vec<Rejection>,
 }
@@ -125,9 +128,10 @@ pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
     let spec = &prometheus["spec"];
     let mut config = Map::new();
     config.insert("global".to_owned(), global(prometheus));
+    let rules = rule_files(prometheus, input);
     if !spec["ruleSelector"].is_null() {
-        let files = crate::rules::rule_files(prometheus, input).mounts(&workload_name(prometheus));
-        let paths: Vec<String> = files.iter().map(|name| format!("/etc/prometheus/rules/{name}/*.yaml")).collect();
+        let mounts = rules.mounts(&workload_name(prometheus));
+        let paths: Vec<String> = mounts.iter().map(|name| format!("/etc/prometheus/rules/{name}/*.yaml")).collect();
         config.insert("rule_files".to_owned(), json!(paths));
     }
     let mut rejected = Vec::new();
@@ -168,7 +172,7 @@ pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
     if let Some(alerting) = alerting(prometheus) {
         config.insert("alerting".to_owned(), alerting);
     }
-    Compiled { config: Value::Object(config), rejected }
+    Compiled { config: Value::Object(config), rules, rejected }
 }
 
 /// The scrape class of a monitor: the one that it names, or the default one; null for none.

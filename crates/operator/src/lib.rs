@@ -19,4 +19,4 @@ mod version;
 
 pub use compile::{Compiled, Input, Rejection, compile};
 pub use objects::{CONFIG_KEY, owned_objects};
-pub use rules::{RuleFiles, rule_files};
+pub use rules::RuleFiles;

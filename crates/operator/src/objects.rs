@@ -8,8 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use kubeapi::object;
 use serde_json::{Value, json};
 
-use crate::compile::{Compiled, Input, workload_name};
-use crate::rules::rule_files;
+use crate::compile::{Compiled, workload_name};
 
 /// The key of the configuration in its Secret; its content is gzipped YAML.
 pub const CONFIG_KEY: &str = "prometheus.yaml.gz";
@@ -34,7 +33,7 @@ fn metadata(prometheus: &Value, name: &str) -> Value {
 ///
 /// # Errors
 /// When the configuration cannot be written as YAML.
-pub fn owned_objects(prometheus: &Value, compiled: &Compiled, input: &Input) -> Result<Vec<Value>, wire::yaml::YamlError> {
+pub fn owned_objects(prometheus: &Value, compiled: &Compiled) -> Result<Vec<Value>, wire::yaml::YamlError> {
     let workload = workload_name(prometheus);
     let config = gzip(&wire::yaml::to_string(&compiled.config)?);
     let encoded = base64::engine::general_purpose::STANDARD.encode(config);
@@ -43,7 +42,7 @@ pub fn owned_objects(prometheus: &Value, compiled: &Compiled, input: &Input) -> 
         "metadata": metadata(prometheus, &workload),
         "data": {CONFIG_KEY: encoded},
     })];
-    let files = rule_files(prometheus, input);
+    let files = &compiled.rules;
     for (index, name) in files.mounts(&workload).iter().enumerate() {
         let data = files.bins.get(index).cloned().unwrap_or_default();
         let mut map = json!({

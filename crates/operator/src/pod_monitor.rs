@@ -1,46 +1,19 @@
 //! PodMonitor endpoints to scrape configurations (facts/kube-prometheus.md §3.6).
 
-use kubeapi::{LabelSelector, object};
+use kubeapi::object;
 use serde_json::{Value, json};
 
 use crate::relabel::{copy, enforced_namespace, sanitize, selector_rules, sharding, strings, user_rules};
-use crate::scrape::{self, Config, Scope};
+use crate::scrape::{self, Monitor, Scope};
 
 /// The scrape configurations of a monitor.
 ///
 /// # Errors
 /// Why the operator would reject it.
 pub(crate) fn scrape_configs(scope: Scope<'_>, monitor: &Value) -> Result<Vec<Value>, String> {
-    let spec = &monitor["spec"];
-    LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("failed to parse label selector: {error}"))?;
-    let endpoints = spec["podMetricsEndpoints"].as_array().map_or(&[][..], Vec::as_slice);
-    endpoints
-        .iter()
-        .enumerate()
-        .map(|(index, endpoint)| {
-            scrape::check_endpoint(scope, endpoint)
-                .and_then(|()| scrape_config(scope, monitor, endpoint, index))
-                .map_err(|why| format!("endpoint[{index}]: {why}"))
-        })
-        .collect()
-}
-
-fn scrape_config(scope: Scope<'_>, monitor: &Value, endpoint: &Value, index: usize) -> Result<Value, String> {
-    let spec = &monitor["spec"];
-    let mut config = Config::default();
-    config.set("job_name", format!("podMonitor/{}/{}/{index}", scope.namespace, object::name(monitor)));
-    let mut discovery = scrape::discovery(scope, "pod", spec);
-    let by_role = spec["selectorMechanism"] == "RoleSelector";
-    if by_role {
-        discovery["selectors"] = json!([{"role": "pod", "label": crate::service_monitor::label_selector(&spec["selector"])}]);
-    }
-    config.set("kubernetes_sd_configs", vec![discovery]);
-    scrape::endpoint(scope, endpoint, &mut config)?;
-    config.set("relabel_configs", relabel_configs(scope, monitor, endpoint, by_role));
-    scrape::limits(scope, spec, &spec["bodySizeLimit"], &mut config);
-    scrape::protocols(scope, spec, &mut config);
-    scrape::metric_rules(scope, &endpoint["metricRelabelings"], &mut config);
-    Ok(config.finish())
+    let rules = |endpoint: &Value, by_role| relabel_configs(scope, monitor, endpoint, by_role);
+    let kind = Monitor { job: "podMonitor", endpoints: "podMetricsEndpoints", role: "pod", selects: &["pod"], rules: &rules };
+    scrape::of_monitor(scope, monitor, &kind)
 }
 
 fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, by_role: bool) -> Vec<Value> {

@@ -127,6 +127,26 @@ pub(crate) fn selector_rules(selector: &Value, of: &str) -> Vec<Value> {
     rules
 }
 
+/// A selector as the API server reads it in a query.
+pub(crate) fn label_selector(selector: &Value) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut labels: Vec<(&String, &Value)> = selector["matchLabels"].as_object().into_iter().flatten().collect();
+    labels.sort_by_key(|(key, _)| *key);
+    parts.extend(labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())));
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let mut values: Vec<&str> = strings(&expression["values"]).collect();
+        values.sort_unstable();
+        parts.push(match expression["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        });
+    }
+    parts.join(",")
+}
+
 /// Shards share targets by the hash of a label; with one shard every target is kept.
 pub(crate) fn sharding(prometheus_spec: &Value, by: &str) -> [Value; 3] {
     let shards = prometheus_spec["shards"].as_u64().unwrap_or(1).max(1);

@@ -32,7 +32,7 @@ impl RuleFiles {
 }
 
 /// The files of all rules that a Prometheus selects, in order of their names, first fit.
-pub fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
+pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
     let selected = select(prometheus, "ruleSelector", "ruleNamespaceSelector", &input.namespaces, &input.rules);
     let version = Version::of(&prometheus["spec"]);
     let mut files: BTreeMap<String, String> = BTreeMap::new();

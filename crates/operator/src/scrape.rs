@@ -1,9 +1,10 @@
 //! What the endpoints of all kinds of monitors have in common: HTTP, credentials, limits, intervals.
 
+use kubeapi::{LabelSelector, object};
 use serde_json::{Map, Value, json};
 
 use crate::assets::Assets;
-use crate::relabel::{check_lists, user_rules};
+use crate::relabel::{check_lists, label_selector, user_rules};
 use crate::version::Version;
 
 /// What a monitor is compiled for and with.
@@ -275,6 +276,49 @@ pub(crate) fn endpoint(scope: Scope<'_>, endpoint: &Value, config: &mut Config) 
     );
     config.set("scheme", endpoint["scheme"].as_str().map(str::to_lowercase));
     http(scope, endpoint, config)
+}
+
+/// What ServiceMonitors and PodMonitors differ in.
+pub(crate) struct Monitor<'a> {
+    /// How the names of its jobs begin.
+    pub(crate) job: &'static str,
+    /// The field with its endpoints.
+    pub(crate) endpoints: &'static str,
+    /// The role of its discovery.
+    pub(crate) role: &'static str,
+    /// The roles whose objects its selector selects, where the API server does that.
+    pub(crate) selects: &'a [&'static str],
+    /// Its relabelling rules, for an endpoint; whether the selector is left to the API server.
+    pub(crate) rules: &'a dyn Fn(&Value, bool) -> Vec<Value>,
+}
+
+/// The scrape configurations of a ServiceMonitor or PodMonitor, one for each endpoint.
+///
+/// # Errors
+/// Why the operator would reject it.
+pub(crate) fn of_monitor(scope: Scope<'_>, object: &Value, monitor: &Monitor<'_>) -> Result<Vec<Value>, String> {
+    let spec = &object["spec"];
+    LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("failed to parse label selector: {error}"))?;
+    let by_role = spec["selectorMechanism"] == "RoleSelector";
+    let one = |(index, from): (usize, &Value)| {
+        check_endpoint(scope, from)?;
+        let mut config = Config::default();
+        config.set("job_name", format!("{}/{}/{}/{index}", monitor.job, scope.namespace, object::name(object)));
+        let mut discovery = discovery(scope, monitor.role, spec);
+        if by_role {
+            let text = label_selector(&spec["selector"]);
+            discovery["selectors"] = monitor.selects.iter().map(|role| json!({"role": role, "label": text})).collect();
+        }
+        config.set("kubernetes_sd_configs", vec![discovery]);
+        endpoint(scope, from, &mut config)?;
+        config.set("relabel_configs", (monitor.rules)(from, by_role));
+        limits(scope, spec, &spec["bodySizeLimit"], &mut config);
+        protocols(scope, spec, &mut config);
+        metric_rules(scope, &from["metricRelabelings"], &mut config);
+        Ok(config.finish())
+    };
+    let endpoints = spec[monitor.endpoints].as_array().into_iter().flatten().enumerate();
+    endpoints.map(|(index, from)| one((index, from)).map_err(|why: String| format!("endpoint[{index}]: {why}"))).collect()
 }
 
 /// The rules for metrics: those of the scrape class first.

@@ -1,70 +1,21 @@
 //! ServiceMonitor endpoints to scrape configurations; the relabelling rules stand in the order of
 //! facts/kube-prometheus.md §3.4, where Prometheus evaluates them.
 
-use kubeapi::{LabelSelector, object};
 use serde_json::{Value, json};
 
 use crate::compile::{discovery_role, meta_prefix};
 use crate::relabel::{copy, enforced_namespace, sanitize, selector_rules, sharding, strings, user_rules};
-use crate::scrape::{self, Config, Scope};
+use crate::scrape::{self, Monitor, Scope};
 
 /// The scrape configurations of a monitor.
 ///
 /// # Errors
 /// Why the operator would reject it.
 pub(crate) fn scrape_configs(scope: Scope<'_>, monitor: &Value) -> Result<Vec<Value>, String> {
-    let spec = &monitor["spec"];
-    LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("failed to parse label selector: {error}"))?;
-    let endpoints = spec["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
-    endpoints
-        .iter()
-        .enumerate()
-        .map(|(index, endpoint)| {
-            scrape::check_endpoint(scope, endpoint)
-                .and_then(|()| scrape_config(scope, monitor, endpoint, index))
-                .map_err(|why| format!("endpoint[{index}]: {why}"))
-        })
-        .collect()
-}
-
-fn scrape_config(scope: Scope<'_>, monitor: &Value, endpoint: &Value, index: usize) -> Result<Value, String> {
-    let spec = &monitor["spec"];
-    let role = discovery_role(spec, scope.spec, scope.version);
-    let mut config = Config::default();
-    config.set("job_name", format!("serviceMonitor/{}/{}/{index}", scope.namespace, object::name(monitor)));
-    let mut discovery = scrape::discovery(scope, role, spec);
-    let by_role = spec["selectorMechanism"] == "RoleSelector";
-    if by_role {
-        let text = label_selector(&spec["selector"]);
-        discovery["selectors"] = json!([{"role": role, "label": text}, {"role": "service", "label": text}]);
-    }
-    config.set("kubernetes_sd_configs", vec![discovery]);
-    scrape::endpoint(scope, endpoint, &mut config)?;
-    config.set("relabel_configs", relabel_configs(scope, monitor, endpoint, role, by_role));
-    scrape::limits(scope, spec, &spec["bodySizeLimit"], &mut config);
-    scrape::protocols(scope, spec, &mut config);
-    scrape::metric_rules(scope, &endpoint["metricRelabelings"], &mut config);
-    Ok(config.finish())
-}
-
-/// A selector as the API server reads it in a query.
-pub(crate) fn label_selector(selector: &Value) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut labels: Vec<(&String, &Value)> = selector["matchLabels"].as_object().into_iter().flatten().collect();
-    labels.sort_by_key(|(key, _)| *key);
-    parts.extend(labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())));
-    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
-        let key = expression["key"].as_str().unwrap_or_default();
-        let mut values: Vec<&str> = strings(&expression["values"]).collect();
-        values.sort_unstable();
-        parts.push(match expression["operator"].as_str().unwrap_or_default() {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            _ => format!("!{key}"),
-        });
-    }
-    parts.join(",")
+    let role = discovery_role(&monitor["spec"], scope.spec, scope.version);
+    let rules = |endpoint: &Value, by_role| relabel_configs(scope, monitor, endpoint, role, by_role);
+    let kind = Monitor { job: "serviceMonitor", endpoints: "endpoints", role, selects: &[role, "service"], rules: &rules };
+    scrape::of_monitor(scope, monitor, &kind)
 }
 
 fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, role: &str, by_role: bool) -> Vec<Value> {

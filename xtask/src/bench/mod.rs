@@ -181,13 +181,7 @@ fn live(program: &Path, state: &Path) -> Result<Life> {
         .and_then(|rest| rest.split(',').next())
         .and_then(|number| number.trim().parse().ok())
         .context("no pid in lab.json")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().split(' ').next())
-        .and_then(|number| number.parse::<f64>().ok())
-        .context("no VmRSS")?;
+    let resident = server::resident(pid)?;
     let began = Instant::now();
     ensure!(lab(&["down"]).output()?.status.success(), "down failed");
     let down = began.elapsed();

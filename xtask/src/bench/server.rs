@@ -57,10 +57,15 @@ impl Server {
 
     /// Resident memory in KB.
     pub(super) fn memory(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().split(' ').next().unwrap_or_default().parse()?)
+        resident(self.child.id())
     }
+}
+
+/// Resident memory of a process in KB.
+pub(super) fn resident(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().split(' ').next().unwrap_or_default().parse()?)
 }
 
 /// Whether a tool is there; says so in one line where it is not.

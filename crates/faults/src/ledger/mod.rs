@@ -189,9 +189,9 @@ impl Ledger {
             journal::Line::Close(number, outcome, ended) => drop(state.finish(number, &outcome, ended)),
         })?;
         state.journal = Some(journal);
-        let ledger = Self { state: Mutex::new(state) };
-        let mut cut_off: Vec<u64> = ledger.state.lock().expect("no panic while held").under_way.keys().copied().collect();
+        let mut cut_off: Vec<u64> = state.under_way.keys().copied().collect();
         cut_off.sort_unstable();
+        let ledger = Self { state: Mutex::new(state) };
         for number in cut_off {
             ledger.close(number, &Outcome::Interrupted, now);
         }

@@ -81,7 +81,7 @@ impl Render {
             say_text!(wire::yaml::to_string(&compiled.config)?);
             return Ok(Exit::Success);
         }
-        let files = operator::rule_files(prometheus, &input);
+        let files = compiled.rules;
         for rejection in &files.rejected {
             eprintln!("{} {} is rejected: {}", rejection.kind, rejection.key, rejection.reason);
         }

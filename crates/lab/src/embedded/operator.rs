@@ -86,8 +86,7 @@ async fn any_changed(informers: &mut [Informer; 3]) {
 
 fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
     let compiled = compile(prometheus, input);
-    let rules = operator::rule_files(prometheus, input).rejected;
-    for rejection in compiled.rejected.iter().chain(&rules) {
+    for rejection in compiled.rejected.iter().chain(&compiled.rules.rejected) {
         let message = format!("{} {} was rejected: {}", rejection.kind, rejection.key, rejection.reason);
         if !told.contains(&message) {
             let all = [&input.service_monitors, &input.pod_monitors, &input.probes, &input.scrape_configs, &input.rules];
@@ -98,7 +97,7 @@ fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut
             told.push(message);
         }
     }
-    match owned_objects(prometheus, &compiled, input) {
+    match owned_objects(prometheus, &compiled) {
         Ok(objects) => {
             for wanted in objects {
                 keep(client, wanted);
