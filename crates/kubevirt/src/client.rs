@@ -20,10 +20,8 @@ use wire::{Connection, Dial, Dialling, Protocol};
 use crate::component::Network;
 use crate::go::GoError;
 use crate::labels::{latency_verb, resource_and_verb, url_template};
-use crate::release::ClientSpec;
+use crate::release::{ClientSpec, ElectionSpec};
 
-/// client-go's `maxRetries`.
-const RETRIES: u32 = 10;
 /// After so many failures that changed nothing Go's HTTP/2 transport repeats a request once more (`http2Transport.RoundTripOpt`).
 const UNSENT_RETRIES: u32 = 6;
 /// Redirections that Go's client follows (`net/http` `defaultCheckRedirect`).
@@ -264,7 +262,7 @@ impl Client {
 
     fn failure(&self, method: &Method, target: &str, error: GoError) -> Failure {
         let url = format!("https://{}{target}", self.host());
-        Failure::Transport(error.message(method.as_str(), &url, self.config.spec.quote_urls), error)
+        Failure::Transport(error.message(method.as_str(), &url, &self.config.spec), error)
     }
 
     /// Round trips until one is not to be repeated.
@@ -276,12 +274,12 @@ impl Client {
         body: &Bytes,
         deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, GoError> {
-        let mut left = RETRIES;
+        let mut left = self.config.spec.attempts.saturating_sub(1);
         loop {
             let result = self.followed(method, target, content_type, body.clone()).await;
             let pause = match &result {
                 Ok(response) => retry_after(response),
-                Err(error) if *method == Method::GET && error.is_retried() => Some(Duration::from_secs(1)),
+                Err(error) if *method == Method::GET && error.is_retried(&self.config.spec) => Some(Duration::from_secs(1)),
                 Err(_) => None,
             };
             match pause {
@@ -360,6 +358,11 @@ impl Client {
         let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let message = value["message"].as_str().unwrap_or("the server rejected the watch");
         Err(Failure::Status(code, message.to_owned()))
+    }
+
+    /// How this client elects leaders.
+    pub(crate) fn election(&self) -> &ElectionSpec {
+        &self.config.spec.election
     }
 
     pub(crate) async fn get(&self, target: &str) -> Result<Value, Failure> {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use wire::{ConnectError, Protocol};
 
+use crate::release::ClientSpec;
+
 /// The names of HTTP/2's error codes, by number (RFC 9113 §7).
 const CODES: [&str; 14] = [
     "NO_ERROR",
@@ -22,6 +24,9 @@ const CODES: [&str; 14] = [
     "INADEQUATE_SECURITY",
     "HTTP_1_1_REQUIRED",
 ];
+
+/// What Go puts before the reason why a certificate was not taken.
+const VERIFY: &str = "tls: failed to verify certificate: ";
 
 const REFUSED_STREAM: u32 = 7;
 
@@ -50,7 +55,7 @@ pub(crate) enum GoError {
 
 /// A failed handshake in the words of Go's crypto/tls and net/http, from those of rustls.
 fn handshake(why: &str, address: SocketAddr) -> String {
-    let verify = |what: &str| format!("tls: failed to verify certificate: x509: {what}");
+    let verify = |what: &str| format!("{VERIFY}x509: {what}");
     if why.contains("Expired") || why.contains("expired") {
         verify("certificate has expired or is not yet valid")
     } else if why.contains("NotValidForName") || why.contains("not valid for name") {
@@ -106,8 +111,13 @@ impl GoError {
     }
 
     /// Whether client-go tries a GET again (client-go 0.34 `rest/with_retry.go`: reset, probable EOF, lost HTTP/2 connection).
-    pub(crate) fn is_retried(&self) -> bool {
-        matches!(self, Self::Reset(_) | Self::Eof | Self::ConnectionLost)
+    /// Before there was `with_retry.go`, after a reset alone.
+    pub(crate) fn is_retried(&self, spec: &ClientSpec) -> bool {
+        match self {
+            Self::Reset(_) => true,
+            Self::Eof | Self::ConnectionLost => spec.retries_cut_off,
+            _ => false,
+        }
     }
 
     /// Whether Go's transport sends the request again by itself, with nobody counting (`net/http` `http2canRetryError`).
@@ -116,9 +126,9 @@ impl GoError {
     }
 
     /// The message, with method and URL in front as `url.Error` has them.
-    pub(crate) fn message(&self, method: &str, url: &str, quote: bool) -> String {
+    pub(crate) fn message(&self, method: &str, url: &str, spec: &ClientSpec) -> String {
         let method = format!("{}{}", &method[..1], method[1..].to_lowercase());
-        let url = if quote { format!("\"{url}\"") } else { url.to_owned() };
+        let url = if spec.quote_urls { format!("\"{url}\"") } else { url.to_owned() };
         let why = match self {
             Self::Refused(address) => format!("dial tcp {address}: connect: connection refused"),
             Self::DialTimeout(address) => format!("dial tcp {address}: i/o timeout"),
@@ -131,7 +141,8 @@ impl GoError {
             }
             Self::GoAway => "http2: Transport received Server's graceful shutdown GOAWAY".to_owned(),
             Self::ConnectionLost => "http2: client connection lost".to_owned(),
-            Self::Tls(why) => why.clone(),
+            Self::Tls(why) if spec.verify_prefix => why.clone(),
+            Self::Tls(why) => why.trim_start_matches(VERIFY).to_owned(),
             Self::Deadline => "context deadline exceeded".to_owned(),
         };
         format!("{method} {url}: {why}")

@@ -45,6 +45,15 @@ impl Election {
         }
     }
 
+    fn path(&self) -> String {
+        format!("{}/{}", self.collection(), self.name)
+    }
+
+    /// How long a request may take, if this client ends one.
+    fn deadline(&self, left: Duration) -> Option<Duration> {
+        self.client.election().deadlines.then_some(left)
+    }
+
     /// Holder and last renewal of what was read.
     fn holder(&self, object: &Value) -> (String, Option<Timestamp>) {
         let record = match self.lock {
@@ -92,8 +101,8 @@ impl Election {
 
     /// One try to become leader; the object as the server has it then.
     async fn try_acquire(&self) -> Option<Value> {
-        let deadline = Some(RENEW_DEADLINE);
-        let path = format!("{}/{}", self.collection(), self.name);
+        let deadline = self.deadline(RENEW_DEADLINE);
+        let path = self.path();
         let now = Timestamp::now();
         match self.client.request(Method::GET, &path, "", None, deadline).await {
             Ok((_, mut object)) => {
@@ -142,25 +151,31 @@ impl Election {
 
     /// Renews until that fails for longer than the deadline; then leadership is lost.
     pub(crate) async fn hold(&self, mut object: Value) {
-        let path = format!("{}/{}", self.collection(), self.name);
+        let path = self.path();
         let mut last_success = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(RETRY).await;
-            let mut claimed = object.clone();
-            self.claim(&mut claimed, Timestamp::now());
-            let left = RENEW_DEADLINE.saturating_sub(last_success.elapsed());
-            // The leader knows its object and writes at once (client-go's fast path since 0.31).
-            match self.client.request(Method::PUT, &path, "application/json", Some(&claimed), Some(left)).await {
-                Ok((_, renewed)) => {
-                    object = renewed;
+            if self.client.election().reads_first {
+                if self.try_acquire().await.is_some() {
                     last_success = tokio::time::Instant::now();
                 }
-                Err(Failure::Status(409, _)) => match self.client.get(&path).await {
-                    Ok(current) if self.holder(&current).0 == self.identity => object = current,
-                    Ok(_) => return,
+            } else {
+                let mut claimed = object.clone();
+                self.claim(&mut claimed, Timestamp::now());
+                let left = self.deadline(RENEW_DEADLINE.saturating_sub(last_success.elapsed()));
+                // The leader knows its object and writes at once.
+                match self.client.request(Method::PUT, &path, "application/json", Some(&claimed), left).await {
+                    Ok((_, renewed)) => {
+                        object = renewed;
+                        last_success = tokio::time::Instant::now();
+                    }
+                    Err(Failure::Status(409, _)) => match self.client.get(&path).await {
+                        Ok(current) if self.holder(&current).0 == self.identity => object = current,
+                        Ok(_) => return,
+                        Err(_) => {}
+                    },
                     Err(_) => {}
-                },
-                Err(_) => {}
+                }
             }
             if last_success.elapsed() >= RENEW_DEADLINE {
                 return;

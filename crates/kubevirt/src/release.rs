@@ -179,10 +179,44 @@ pub struct ClientSpec {
     /// The histogram of waits, if the release has it.
     #[serde(default)]
     pub limiter: Option<String>,
-    /// Whether Go quotes the URL in errors.
+    /// Whether Go quotes the URL in errors (since Go 1.14).
     pub quote_urls: bool,
+    /// Whether Go says that it is a certificate that failed (since Go 1.20).
+    #[serde(default = "yes")]
+    pub verify_prefix: bool,
+    /// How often one call is sent at most, where the server says Retry-After: 11 since client-go 0.23, 10 before.
+    #[serde(default = "attempts")]
+    pub attempts: u32,
+    /// Whether a GET is sent again after an answer that was cut off, and not only after a reset (client-go `rest/with_retry.go`).
+    #[serde(default = "yes")]
+    pub retries_cut_off: bool,
+    /// How a leader is elected.
+    #[serde(default)]
+    pub election: ElectionSpec,
     /// Log lines of reflectors.
     pub reflector: ReflectorSpec,
+}
+
+/// What has changed in client-go's leader election.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ElectionSpec {
+    /// Whether a request is given up after the renew deadline (since client-go 0.18); it waits for ever otherwise.
+    #[serde(default = "yes")]
+    pub deadlines: bool,
+    /// Whether a leader reads its lock before each renewal (until client-go 0.31).
+    #[serde(default)]
+    pub reads_first: bool,
+}
+
+impl Default for ElectionSpec {
+    fn default() -> Self {
+        Self { deadlines: true, reads_first: false }
+    }
+}
+
+fn attempts() -> u32 {
+    11
 }
 
 /// Log lines of reflectors.
