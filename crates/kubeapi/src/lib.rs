@@ -12,5 +12,5 @@ mod status;
 
 pub use identity::{Identity, claims};
 pub use request::{Query, RequestInfo, Verb, percent_decode};
-pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use selector::{FieldSelector, LabelSelector, SelectorError, Unmet};
 pub use status::Status;

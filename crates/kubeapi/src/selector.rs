@@ -41,6 +41,17 @@ impl Requirement {
     }
 }
 
+/// A requirement that labels do not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// The requirement as a query writes it.
+    pub requirement: String,
+    /// The label that it is about.
+    pub key: String,
+    /// What the labels have there.
+    pub found: Option<String>,
+}
+
 /// A label selector; all requirements must hold. The empty one matches everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelSelector {
@@ -124,6 +135,29 @@ impl LabelSelector {
     /// Whether labels, looked up by `get`, fit.
     pub fn matches_with<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         !self.matches_nothing && self.requirements.iter().all(|requirement| requirement.matches(get(&requirement.key)))
+    }
+
+    /// The first requirement, by its key, that the labels of an object's metadata do not meet; of a selector that matches nothing,
+    /// itself.
+    pub fn unmet(&self, labels: &Value) -> Option<Unmet> {
+        if self.matches_nothing {
+            return Some(Unmet { requirement: "null".to_owned(), key: String::new(), found: None });
+        }
+        let value = |key: &str| labels.get(key).and_then(Value::as_str);
+        let mut unmet: Vec<&Requirement> =
+            self.requirements.iter().filter(|requirement| !requirement.matches(value(&requirement.key))).collect();
+        unmet.sort_by(|a, b| a.key.cmp(&b.key));
+        unmet.first().map(|requirement| Unmet {
+            requirement: Self { requirements: vec![(*requirement).clone()], matches_nothing: false }.to_string(),
+            key: requirement.key.clone(),
+            found: value(&requirement.key).map(str::to_owned),
+        })
+    }
+
+    /// How many requirements the labels do not meet.
+    pub fn distance(&self, labels: &Value) -> usize {
+        let value = |key: &str| labels.get(key).and_then(Value::as_str);
+        self.requirements.iter().filter(|requirement| !requirement.matches(value(&requirement.key))).count()
     }
 
     /// Whether the labels of an object's metadata fit.

@@ -1,4 +1,4 @@
-//! Metrics as text and as series: the exposition format, normal form and diff, and Prometheus' HTTP API.
+//! Metrics as text and as series: the exposition format, normal form and diff, relabelling, and Prometheus' HTTP API.
 //!
 //! Architecture invariant: this crate knows neither Kubernetes nor KubeVirt, and opens no files.
 
@@ -6,6 +6,7 @@ mod exposition;
 mod normal;
 mod prometheus;
 mod registry;
+pub mod relabel;
 mod series;
 
 pub use exposition::{Exposition, ParseError, parse};

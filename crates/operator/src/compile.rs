@@ -1,11 +1,12 @@
 //! A Prometheus object and the objects it selects, compiled to `prometheus.yml`.
 
-use kubeapi::{LabelSelector, object};
+use kubeapi::object;
 use serde_json::{Map, Value, json};
 
 use crate::assets::Assets;
 use crate::rules::{RuleFiles, rule_files};
 use crate::scrape::{self, Config, Scope};
+use crate::selection::select;
 use crate::version::Version;
 use crate::{pod_monitor, probe, scrape_config, service_monitor};
 
@@ -55,14 +56,13 @@ impl Input {
         input
     }
 
-    /// The kinds that become scrape configurations, in the operator's order: their kind, the beginning of their selectors' names,
-    /// the objects, and what compiles one.
-    fn monitors(&self) -> [(&'static str, &'static str, &[Value], Compile); 4] {
+    /// The kinds that become scrape configurations, in the operator's order: their kind, the objects, and what compiles one.
+    fn monitors(&self) -> [(&'static str, &[Value], Compile); 4] {
         [
-            ("ServiceMonitor", "serviceMonitor", &self.service_monitors, service_monitor::scrape_configs),
-            ("PodMonitor", "podMonitor", &self.pod_monitors, pod_monitor::scrape_configs),
-            ("Probe", "probe", &self.probes, probe::scrape_configs),
-            ("ScrapeConfig", "scrapeConfig", &self.scrape_configs, scrape_config::scrape_configs),
+            ("ServiceMonitor", &self.service_monitors, service_monitor::scrape_configs),
+            ("PodMonitor", &self.pod_monitors, pod_monitor::scrape_configs),
+            ("Probe", &self.probes, probe::scrape_configs),
+            ("ScrapeConfig", &self.scrape_configs, scrape_config::scrape_configs),
         ]
     }
 }
@@ -89,35 +89,6 @@ pub struct Compiled {
     pub rejected: Vec<Rejection>,
 }
 
-/// Selection by the two selectors of a kind: null selects nothing, or only the own namespace.
-pub(crate) fn select<'a>(
-    prometheus: &Value,
-    selector: &str,
-    namespace_selector: &str,
-    namespaces: &[Value],
-    objects: &'a [Value],
-) -> Vec<&'a Value> {
-    let spec = &prometheus["spec"];
-    let Ok(by_labels) = LabelSelector::from_object(&spec[selector]) else { return Vec::new() };
-    let by_namespace = LabelSelector::from_object(&spec[namespace_selector]);
-    let mut selected: Vec<&Value> = objects
-        .iter()
-        .filter(|candidate| by_labels.matches(&candidate["metadata"]["labels"]))
-        .filter(|candidate| {
-            let namespace = object::namespace(candidate);
-            match (&by_namespace, spec[namespace_selector].is_null()) {
-                (_, true) => namespace == object::namespace(prometheus),
-                (Ok(by_namespace), false) => namespaces
-                    .iter()
-                    .any(|known| object::name(known) == namespace && by_namespace.matches(&known["metadata"]["labels"])),
-                (Err(_), false) => false,
-            }
-        })
-        .collect();
-    selected.sort_by_key(|candidate| object::key(candidate));
-    selected
-}
-
 /// The name of the StatefulSet and of what belongs to it.
 pub(crate) fn workload_name(prometheus: &Value) -> String {
     format!("prometheus-{}", object::name(prometheus))
@@ -138,9 +109,8 @@ pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
     let mut scrape_configs = Vec::new();
     let version = Version::of(spec);
     let assets = Assets { secrets: &input.secrets, config_maps: &input.config_maps };
-    for (kind, selector, objects, compile) in input.monitors() {
-        let [by_labels, by_namespace] = [format!("{selector}Selector"), format!("{selector}NamespaceSelector")];
-        for monitor in select(prometheus, &by_labels, &by_namespace, &input.namespaces, objects) {
+    for (kind, objects, compile) in input.monitors() {
+        for monitor in select(prometheus, kind, &input.namespaces, objects) {
             let compiled = scrape_class(spec, &monitor["spec"]).and_then(|class| {
                 let namespace = object::namespace(monitor);
                 compile(Scope { spec, version, assets, namespace, class }, monitor)

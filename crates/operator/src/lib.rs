@@ -14,9 +14,11 @@ mod relabel;
 mod rules;
 mod scrape;
 mod scrape_config;
+mod selection;
 mod service_monitor;
 mod version;
 
 pub use compile::{Compiled, Input, Rejection, compile};
 pub use objects::{CONFIG_KEY, owned_objects};
 pub use rules::RuleFiles;
+pub use selection::{Unselected, selects};

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use kubeapi::object;
 use serde_json::{Value, json};
 
-use crate::compile::{Input, Rejection, select};
+use crate::compile::{Input, Rejection};
 use crate::scrape::duration;
+use crate::selection::select;
 use crate::version::Version;
 
 /// What a ConfigMap of rules holds at most, in bytes (prometheus-operator `pkg/prometheus/rules.go`: half of 1 MiB).
@@ -33,7 +34,7 @@ impl RuleFiles {
 
 /// The files of all rules that a Prometheus selects, in order of their names, first fit.
 pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
-    let selected = select(prometheus, "ruleSelector", "ruleNamespaceSelector", &input.namespaces, &input.rules);
+    let selected = select(prometheus, "PrometheusRule", &input.namespaces, &input.rules);
     let version = Version::of(&prometheus["spec"]);
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut rejected = Vec::new();

@@ -30,7 +30,7 @@ pub(super) fn run(root: &Path, times: u16) -> Result<Option<Vec<(String, String,
     for _ in 0..times {
         let load = {
             let server = start(&program)?;
-            client(root, "apiserver", "load", &[&server.field("url")?, &server.field("token")?])?
+            client("apiserver", "load", &[&server.field("url")?, &server.field("token")?])?
         };
         println!(
             "events within {:.1} ms (99 of 100), a list of {:.0} MB in {:.1} ms, GET {:.0} and then {:.0} µs",

@@ -108,7 +108,7 @@ pub(super) fn run(root: &Path, times: u16) -> Result<Option<String>> {
     let share = |way: usize| median(rounds.iter().map(|round| round[way].0.rate / round[0].0.rate).collect()) * 100.0;
     let added = |way: usize| median(rounds.iter().map(|round| round[way].1.p50 - round[0].1.p50).collect());
     drop(alone);
-    let watches = client(root, "fault-proxy", "watches", &[&server.field("proxy")?, &token, "10000"])?;
+    let watches = client("fault-proxy", "watches", &[&server.field("proxy")?, &token, "10000"])?;
     let memory = server.memory()? / 1024.0;
     let mut text = format!(
         "Medians of {times} rounds of {SECONDS} s, release build, two cores, wrk on the same cores; `cargo xtask bench faults`. GET of \
@@ -137,9 +137,65 @@ pub(super) fn run(root: &Path, times: u16) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
+/// Rules that fail a share of what passes in each of the cheap ways, for as long as is wished.
+const SHARES: &str = "faults:
+  - {name: status, match: {verb: get}, effect: {status: {code: 503}}, budget: {share: 0.02, seed: 1}}
+  - {name: reset, match: {verb: get}, effect: {reset: {}}, budget: {share: 0.01, seed: 2}}
+  - {name: truncated, match: {verb: get}, effect: {reset: {afterBytes: 50}}, budget: {share: 0.01, seed: 3}}
+  - {name: delay, match: {verb: get}, effect: {delay: {for: 0.005}}, budget: {share: 0.02, seed: 4}}
+";
+
+/// Memory of the proxy alone under a steady load with faults, looked at every minute.
+pub(super) fn soak(root: &Path, minutes: u32) -> Result<Option<String>> {
+    if !has("wrk", "wrk") {
+        return Ok(None);
+    }
+    let folder = root.join("target/bench-faults");
+    std::fs::create_dir_all(&folder)?;
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let (script, rules, token_file) = (path("soak.lua"), path("soak.yaml"), path("token"));
+    // 64 connections that wait 50 ms after each answer.
+    std::fs::write(&script, "function delay() return 50 end\n")?;
+    std::fs::write(&rules, SHARES)?;
+    let programs = root.join("target/release");
+    let server = Server::start(&programs.join("lab"), &["apiserver", "--listen", "127.0.0.1:0"])?;
+    let (url, token) = (server.field("url")?, server.field("token")?);
+    let arguments = ["--upstream", &url, "--upstream-insecure", "--listen", "127.0.0.1:0", "--token-file", &token_file];
+    let arguments: Vec<&str> = arguments.into_iter().chain(["--faults", &rules]).collect();
+    let proxy = Server::start(&programs.join("lab-fault-proxy"), &arguments)?;
+    let target = format!("{}{OBJECT}", proxy.field("url")?);
+    let mut load = Command::new("wrk")
+        .args(["-t1", "-c64", &format!("-d{}s", minutes * 60), "-s", &script])
+        .args(["-H", &format!("Authorization: Bearer {token}"), &target])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut readings = Vec::new();
+    for minute in 1..=minutes {
+        std::thread::sleep(Duration::from_secs(if minute == minutes { 55 } else { 60 }));
+        let memory = proxy.memory()? / 1024.0;
+        println!("{minute} min: {memory:.1} MB");
+        readings.push(memory);
+    }
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut load.stdout.take().context("no output")?, &mut told)?;
+    ensure!(load.wait()?.success(), "wrk: {told}");
+    let requests = told.lines().find_map(|line| line.trim().split_once(" requests in ")).context("no count")?.0;
+    let from = usize::try_from(minutes / 6)?.min(readings.len() - 1);
+    let most = readings[from..].iter().copied().fold(0.0, f64::max);
+    Ok(Some(format!(
+        "`cargo xtask bench soak --minutes {minutes}`: `lab-fault-proxy` alone, 64 connections, {requests} requests, of which 6 % are answered \
+         with 503, reset, cut off or delayed.\n\n\
+         | what | measured |\n|---|---|\n\
+         | memory after {} min | {:.1} MB |\n| the most after that | {most:.1} MB |\n| at the end | {:.1} MB |\n",
+        from + 1,
+        readings[from],
+        readings[readings.len() - 1],
+    )))
+}
+
 /// The million requests.
 pub(super) fn exact(root: &Path, requests: u64) -> Result<String> {
-    let found = client(root, "fault-proxy", "exact", &[&requests.to_string()])?;
+    let found = client("fault-proxy", "exact", &[&requests.to_string()])?;
     let of = |name: &str| found.get(name).copied().unwrap_or_default();
     Ok(format!(
         "`cargo xtask bench exact`: 64 connections, half HTTP/1.1 and half HTTP/2, 8 verbs, 20 resources, {} kinds of fault at once; \

@@ -20,6 +20,8 @@ enum Target {
     Apiserver,
     /// The fault proxy: what it costs, in the lab and alone, beside nginx.
     Faults,
+    /// The fault proxy's memory under a steady load.
+    Soak,
     /// Whether the ledger equals the clients' counters, after a million requests under every kind of fault.
     Exact,
 }
@@ -31,6 +33,7 @@ impl Target {
             Self::Lab => "## An embedded lab",
             Self::Apiserver => "## The API server alone",
             Self::Faults => "## The fault proxy",
+            Self::Soak => "## The fault proxy, for an hour",
             Self::Exact => "## The ledger against the clients' counters",
         }
     }
@@ -47,6 +50,9 @@ pub(crate) struct Bench {
     /// How many requests `exact` sends.
     #[arg(long, default_value_t = 1_000_000)]
     requests: u64,
+    /// How long `soak` lasts.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
 }
 
 /// One life of a lab, in seconds and MB.
@@ -73,6 +79,12 @@ impl Bench {
         let built =
             crate::cargo().args(["build", "--quiet", "--release", "--package", "lab", "--package", "fault-proxy"]).status()?;
         ensure!(built.success(), "the release build failed");
+        if self.target == Target::Soak {
+            if let Some(text) = faults::soak(root, self.minutes)? {
+                write_part(root, self.target, &text)?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         if self.target == Target::Apiserver {
             if let Some(rows) = apiserver::run(root, self.times)? {
                 let mut text =
@@ -146,7 +158,7 @@ fn write_part(root: &Path, target: Target, text: &str) -> Result<()> {
         Some(rest.split("\n## ").next().unwrap_or_default().trim().to_owned())
     };
     let mut out = String::from("# Benchmarks\n");
-    for of in [Target::Lab, Target::Apiserver, Target::Faults, Target::Exact] {
+    for of in [Target::Lab, Target::Apiserver, Target::Faults, Target::Soak, Target::Exact] {
         let body = if of == target { Some(text.trim().to_owned()) } else { part(of) };
         if let Some(body) = body {
             out.push_str(&format!("\n{}\n\n{body}\n", of.heading()));

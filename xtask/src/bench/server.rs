@@ -108,15 +108,13 @@ fn microseconds(text: &str) -> Result<f64> {
 
 /// Runs a load client of this repository, built by cargo if it must be: lines of a name and a number.
 pub(super) fn client(
-    root: &Path,
     package: &str,
     bench: &str,
     arguments: &[&str],
 ) -> Result<std::collections::BTreeMap<String, f64>> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = crate::cargo()
         .args(["bench", "-q", "-p", package, "--bench", bench, "--"])
         .args(arguments)
-        .current_dir(root)
         .stderr(Stdio::inherit())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
