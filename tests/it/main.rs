@@ -8,7 +8,9 @@ mod clients;
 mod command_line;
 mod container;
 mod operator;
+mod relabel;
 mod scenarios;
+mod why;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,5 +23,7 @@ fn main() {
     trials.extend(clients::trials());
     trials.extend(container::trials());
     trials.extend(operator::trials());
+    trials.extend(relabel::trials());
+    trials.extend(why::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -300,12 +300,32 @@ impl ApiServer {
         Ok(address)
     }
 
-    /// Tells clients where they are: discovery names the address, the `kubernetes` Service its port.
+    /// Tells clients where they are: discovery names the address, the `kubernetes` Service its port, and its endpoints both
+    /// (kube-apiserver `pkg/controlplane/reconcilers`: Endpoints and EndpointSlice bear the Service's name).
     fn announce(&self, address: SocketAddr) {
         self.shell.core.write().registry.address = address.to_string();
         let port = json!([{"op": "replace", "path": "/spec/ports/0/targetPort", "value": address.port()}]);
         // The Service is there: it was made before anyone could delete it.
-        let _ = self.client().as_manager("kube-apiserver").json_patch(Gr::core("services"), "default", "kubernetes", &port);
+        let client = self.client().as_manager("kube-apiserver");
+        let _ = client.json_patch(Gr::core("services"), "default", "kubernetes", &port);
+        let ports = json!([{"name": "https", "port": address.port(), "protocol": "TCP"}]);
+        let ip = address.ip().to_string();
+        let endpoints = json!({
+            "apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": ip}], "ports": ports}],
+        });
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+            "ports": ports,
+        });
+        for (gr, object) in [(Gr::core("endpoints"), endpoints), (Gr::of("discovery.k8s.io", "endpointslices"), slice)] {
+            if let Err(status) = client.put(gr, &object) {
+                tracing::warn!(%status, "the endpoints of the kubernetes Service cannot be written");
+            }
+        }
     }
 
     /// Runs namespaces, ServiceAccounts and garbage collection in tasks that end with the server.

@@ -19,3 +19,6 @@ mod release;
 pub use component::{Component, Network, World};
 pub use labels::resource_and_verb;
 pub use release::{ComponentSpec, Release, ReleaseError};
+
+/// Metrics that have another name since a release: a list in YAML of `before`, `after`, `since`.
+pub const RENAMES: &str = include_str!("../releases/renames.yaml");

@@ -8,5 +8,6 @@ pub mod manifests;
 pub mod scenarios;
 pub mod state;
 pub mod tools;
+pub mod why;
 
 pub use commands::main;

@@ -13,7 +13,7 @@ use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
 use scenario::{Delete, FaultUse, LabError, PodLog, Problem, Report, Scenario};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::embedded::{self, Lab, Options};
 use crate::tools::Prometheus;
@@ -136,43 +136,12 @@ impl Bench {
         }
     }
 
-    /// Asks the API server what Prometheus' ServiceAccount may not discover in KubeVirt's namespace.
-    fn explain(&self) -> Result<String, LabError> {
-        let namespace = self.lab.release().namespace.clone();
-        let prometheus = self
-            .client
-            .get(Gr::of("monitoring.coreos.com", "prometheuses"), "monitoring", "k8s")
-            .map_err(|error| failed(&error))?;
-        let slices = prometheus["spec"]["serviceDiscoveryRole"] == "EndpointSlice";
-        let account = prometheus["spec"]["serviceAccountName"].as_str().unwrap_or("default");
-        let endpoints = if slices { ("discovery.k8s.io", "endpointslices") } else { ("", "endpoints") };
-        let mut denied = Vec::new();
-        for (group, resource) in [("", "services"), ("", "pods"), endpoints] {
-            for verb in ["list", "watch"] {
-                let review = json!({
-                    "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-                    "spec": {
-                        "user": format!("system:serviceaccount:monitoring:{account}"),
-                        "groups": ["system:serviceaccounts", "system:serviceaccounts:monitoring", "system:authenticated"],
-                        "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": namespace},
-                    },
-                });
-                let gr = Gr::of("authorization.k8s.io", "subjectaccessreviews");
-                let answer = self.client.create(gr, &review).map_err(|error| failed(&error))?;
-                if answer["status"]["allowed"] != true {
-                    let qualified = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
-                    denied.push(format!("{verb} {qualified}"));
-                }
-            }
-        }
-        if denied.is_empty() {
-            return Ok(format!("ServiceAccount monitoring/{account} may discover in namespace {namespace}"));
-        }
-        Ok(format!(
-            "ServiceAccount monitoring/{account} may not {} in namespace {namespace}, so discovery there never begins; \
-             give it a Role for that with a RoleBinding",
-            denied.join(", ")
-        ))
+    /// Walks the chain from a question, as `lab why` does.
+    async fn explain(&self, question: &str) -> Result<String> {
+        let question = why::Question::parse(question)?;
+        let config = kube::config::Kubeconfig::from_yaml(&self.lab.server().kubeconfig("scenario"))?;
+        let client = crate::why::client(config, None).await?;
+        Ok(crate::why::explain(client, None, &question).await?.to_string())
     }
 }
 
@@ -230,8 +199,8 @@ impl scenario::Lab for Bench {
         })
     }
 
-    fn why(&self) -> BoxFuture<'_, Result<String, LabError>> {
-        Box::pin(async { self.explain() })
+    fn why(&self, question: String) -> BoxFuture<'_, Result<String, LabError>> {
+        Box::pin(async move { self.explain(&question).await.map_err(|error| LabError(format!("{error:#}"))) })
     }
 
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>> {

@@ -11,6 +11,6 @@ mod series;
 
 pub use exposition::{Exposition, ParseError, parse};
 pub use normal::{Normaliser, diff, render};
-pub use prometheus::{Client, HttpError, RuleState, Target, Targets};
+pub use prometheus::{Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
 pub use registry::{Family, Kind, Registry, go_float};
 pub use series::{Labels, Sample, Series};

@@ -1,5 +1,9 @@
 //! Prometheus' HTTP API, as much of it as a harness asks for.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +19,7 @@ pub enum HttpError {
         url: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: FetchError,
     },
     /// An answer that says no.
     #[error("prometheus refused {query:?}: {message}")]
@@ -85,11 +89,55 @@ pub struct RuleState {
     pub last_error: String,
 }
 
+/// Why there is no answer.
+pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The code of an answer and its text.
+pub type Fetched<'a> = Pin<Box<dyn Future<Output = Result<(u16, String), FetchError>> + Send + 'a>>;
+
+/// A way to a Prometheus: through its address, or through the API server of its cluster.
+pub trait Fetch: Send + Sync {
+    /// Gets a path such as `/api/v1/query?query=up`.
+    fn get(&self, path: String) -> Fetched<'_>;
+    /// What it leads to, for messages.
+    fn place(&self) -> String;
+}
+
+/// The way through an address.
+struct Direct {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Fetch for Direct {
+    fn get(&self, path: String) -> Fetched<'_> {
+        Box::pin(async move {
+            let response = self.http.get(format!("{}{path}", self.base)).send().await?;
+            let code = response.status().as_u16();
+            Ok((code, response.text().await?))
+        })
+    }
+
+    fn place(&self) -> String {
+        self.base.clone()
+    }
+}
+
+/// A value in a query, percent-encoded.
+fn encoded(value: &str) -> String {
+    value.bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => text.push(byte.into()),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+        text
+    })
+}
+
 /// A client of one Prometheus.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    base: String,
+    way: Arc<dyn Fetch>,
 }
 
 impl Client {
@@ -103,19 +151,20 @@ impl Client {
             .timeout(std::time::Duration::from_secs(10))
             .build()
             .expect("a TLS provider is installed");
-        Self { http, base: base.trim_end_matches('/').to_owned() }
+        Self::through(Arc::new(Direct { http, base: base.trim_end_matches('/').to_owned() }))
     }
 
-    /// The base URL.
-    pub fn url(&self) -> &str {
-        &self.base
+    /// A client that goes another way.
+    pub fn through(way: Arc<dyn Fetch>) -> Self {
+        Self { way }
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, HttpError> {
-        let transport = |source| HttpError::Transport { url: self.base.clone(), source };
-        let response = self.http.get(format!("{}/api/v1/{path}", self.base)).query(query).send().await.map_err(transport)?;
-        let code = response.status();
-        let text = response.text().await.map_err(transport)?;
+        let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let mark = if pairs.is_empty() { "" } else { "?" };
+        let path_and_query = format!("/api/v1/{path}{mark}{}", pairs.join("&"));
+        let transport = |source| HttpError::Transport { url: self.way.place(), source };
+        let (code, text) = self.way.get(path_and_query).await.map_err(transport)?;
         let refused = |message: String| HttpError::Refused {
             query: query.first().map_or_else(|| path.to_owned(), |(_, value)| (*value).to_owned()),
             message,
@@ -130,10 +179,7 @@ impl Client {
 
     /// Whether it is ready to serve.
     pub async fn is_ready(&self) -> bool {
-        match self.http.get(format!("{}/-/ready", self.base)).send().await {
-            Ok(response) => response.status().is_success(),
-            Err(_) => false,
-        }
+        matches!(self.way.get("/-/ready".to_owned()).await, Ok((200, _)))
     }
 
     /// An instant query; a scalar is a sample without labels.
@@ -189,6 +235,31 @@ impl Client {
             .collect();
         rules.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(rules)
+    }
+
+    /// The configuration that runs, as YAML.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn config(&self) -> Result<String, HttpError> {
+        let data = self.get("status/config", &[]).await?;
+        Ok(data["yaml"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Whether the last reload of the configuration succeeded.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn reloaded(&self) -> Result<bool, HttpError> {
+        Ok(self.get("status/runtimeinfo", &[]).await?["reloadConfigSuccess"] != false)
+    }
+
+    /// The names of all metrics.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn names(&self) -> Result<Vec<String>, HttpError> {
+        Ok(serde_json::from_value(self.get("label/__name__/values", &[]).await?).unwrap_or_default())
     }
 
     /// The version it says it is.

@@ -128,7 +128,8 @@ mod tests {
             found: found.map(str::to_owned),
         };
         assert_eq!(found(json!({})), Err(Unselected::NoSelector { field: "serviceMonitorSelector".to_owned() }));
-        let by = |labels: Value| json!({"serviceMonitorSelector": {"matchLabels": labels}, "serviceMonitorNamespaceSelector": {}});
+        let by =
+            |labels: Value| json!({"serviceMonitorSelector": {"matchLabels": labels}, "serviceMonitorNamespaceSelector": {}});
         assert_eq!(found(by(json!({"release": "kp"}))), Err(labels("release=kp", "release", None)));
         assert_eq!(found(by(json!({"app": "db"}))), Err(labels("app=db", "app", Some("web"))));
         assert_eq!(found(by(json!({"app": "web"}))), Ok(()));

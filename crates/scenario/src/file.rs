@@ -158,7 +158,7 @@ pub struct Expectation {
     /// Lines of logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogExpectation>,
-    /// What the lab says about targets that are missing.
+    /// What the lab says about a series that is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<WhyExpectation>,
     /// It must hold at the latest after this time; `60s` without it.
@@ -265,10 +265,12 @@ pub struct LogExpectation {
     pub count: Option<usize>,
 }
 
-/// The lab's explanation of missing targets.
+/// The lab's explanation of what is missing.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct WhyExpectation {
+    /// What is asked, as `lab why` takes it: a metric with label matchers, or `servicemonitor/NAMESPACE/NAME`.
+    pub ask: String,
     /// What it must contain.
     pub contains: String,
 }

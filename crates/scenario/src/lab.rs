@@ -58,8 +58,8 @@ pub trait Lab: Send + Sync {
     fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleState>, LabError>>;
     /// The logs of pods whose names begin so.
     fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>>;
-    /// Why targets are missing.
-    fn why(&self) -> BoxFuture<'_, Result<String, LabError>>;
+    /// Why a series is not there, or a monitor yields nothing.
+    fn why(&self, question: String) -> BoxFuture<'_, Result<String, LabError>>;
     /// Arms a fault.
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>>;
     /// The faults and their use.

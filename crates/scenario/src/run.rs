@@ -197,7 +197,7 @@ fn describe(check: Check<'_>) -> String {
         Check::Targets(_) => "all targets up".to_owned(),
         Check::Alerts(alerts) => format!("{} {}", alerts.names.join(", "), alerts.state),
         Check::Logs(logs) => format!("log of {}: {}", logs.pod, logs.contains.join(" … ")),
-        Check::Why(why) => format!("the lab says why: {}", why.contains),
+        Check::Why(why) => format!("asked why {}, the lab says: {}", why.ask, why.contains),
     }
 }
 
@@ -208,7 +208,7 @@ async fn look(check: Check<'_>, lab: &dyn Lab) -> Seen {
         Check::Alerts(alerts) => look_alerts(alerts, lab).await,
         Check::Logs(logs) => look_logs(logs, lab).await,
         Check::Why(why) => {
-            let said = lab.why().await.map_err(|error| error.to_string())?;
+            let said = lab.why(fill(&why.ask, lab)).await.map_err(|error| error.to_string())?;
             if said.contains(&fill(&why.contains, lab)) { Ok(said) } else { Err(said) }
         }
     }

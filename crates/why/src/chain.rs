@@ -184,7 +184,15 @@ impl<'a> View<'a> {
         self.permitted(config)?;
         hold(LinkName::Permitted, self.account());
         if endpoint.kind == MonitorKind::ServiceMonitor {
-            let services = self.services(endpoint)?;
+            let mut services = self.services(endpoint)?;
+            // What is said of a Service is said of one that leads to the pod, and rather of one that is for metrics.
+            let pod = focus.and_then(|focus| find(&self.facts.pods, focus.namespace, focus.pod));
+            services.sort_by_key(|service| {
+                let leads = pod.is_none_or(|pod| leads_to(service, pod));
+                let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+                let metrics = ports.filter_map(|port| port["name"].as_str()).any(|name| name.contains("metrics"));
+                (!leads, !metrics)
+            });
             hold(LinkName::Matched, names_of("Service", &services));
             let services = Self::with_port(endpoint, &services)?;
             self.endpoints(endpoint, &services)?;
@@ -226,7 +234,6 @@ impl<'a> View<'a> {
         let object = format!("{kind} {}", object::key(candidate));
         let (namespace, name) = (object::namespace(candidate), object::name(candidate));
         let resource = kind.to_lowercase();
-        let label = |requirement: &str| requirement.split_once('=').filter(|(key, _)| !key.contains(' ') && !key.ends_with('!'));
         let shown = |key: &str, found: &Option<String>| match found {
             Some(value) => format!("{key}={value:?}"),
             None => format!("no label {key}"),
@@ -248,7 +255,7 @@ impl<'a> View<'a> {
                     format!("{object} has {}, and {prometheus} selects {requirement}", shown(&key, &found)),
                     object,
                     format!("metadata.labels[{key:?}]"),
-                    match label(&requirement) {
+                    match equality(&requirement) {
                         Some((key, value)) => format!("kubectl label --overwrite {resource} -n {namespace} {name} {key}={value}"),
                         None => format!("give it labels that meet {requirement}"),
                     },
@@ -269,7 +276,7 @@ impl<'a> View<'a> {
                     format!("namespace {namespace} has {}, and {prometheus} selects {requirement}", shown(&key, &found)),
                     format!("Namespace {namespace}"),
                     format!("metadata.labels[{key:?}]"),
-                    match label(&requirement) {
+                    match equality(&requirement) {
                         Some((key, value)) => format!("kubectl label --overwrite namespace {namespace} {key}={value}"),
                         None => format!("give the namespace labels that meet {requirement}"),
                     },
@@ -298,8 +305,10 @@ impl<'a> View<'a> {
         } else if let Some(why) = &self.facts.reload_failed {
             let fix = "find the object that makes the configuration bad, and correct it; see the log of config-reloader";
             (format!("the configuration with job {job} could not be loaded: {why}"), prometheus, "status", fix.to_owned())
-        } else if self.compiled.config["scrape_configs"].as_array().into_iter().flatten().any(|config| config["job_name"] == job) {
-            let fix = "wait for operator, kubelet and config-reloader (a minute or two in a real cluster), then look at their logs";
+        } else if self.compiled.config["scrape_configs"].as_array().into_iter().flatten().any(|config| config["job_name"] == job)
+        {
+            let fix =
+                "wait for operator, kubelet and config-reloader (a minute or two in a real cluster), then look at their logs";
             (format!("job {job} is not in the configuration that runs yet"), prometheus, "status", fix.to_owned())
         } else {
             let fix = "give the monitor an endpoint".to_owned();
@@ -321,15 +330,15 @@ impl<'a> View<'a> {
             "" => review.resource.clone(),
             group => format!("{}.{group}", review.resource),
         };
-        let mut what: Vec<String> = denied
-            .iter()
-            .filter(|denied| denied.namespace == first.namespace)
-            .map(|denied| format!("{} {}", denied.verb, qualified(denied)))
-            .collect();
-        what.dedup();
-        let mut resources: Vec<String> = denied.iter().map(|denied| qualified(denied)).collect();
-        resources.sort_unstable();
-        resources.dedup();
+        let distinct = |mut all: Vec<String>| {
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let here = || denied.iter().filter(|denied| denied.namespace == first.namespace);
+        let verbs = distinct(here().map(|denied| denied.verb.clone()).collect()).join(" and ");
+        let resources = distinct(here().map(|denied| qualified(denied)).collect());
+        let may_not = format!("may not {verbs} {}", resources.join(", "));
         let account = self.account();
         let of = account.trim_start_matches("ServiceAccount ").to_owned();
         let name = of.split('/').nth(1).unwrap_or_default().to_owned();
@@ -341,11 +350,12 @@ impl<'a> View<'a> {
             ("in all namespaces".to_owned(), format!("{make} && {bind} --serviceaccount={subject}"))
         } else {
             let namespace = &first.namespace;
-            let make = format!("kubectl create role -n {namespace} {name}-discovery --verb=get,list,watch --resource={resources}");
+            let make =
+                format!("kubectl create role -n {namespace} {name}-discovery --verb=get,list,watch --resource={resources}");
             let bind = format!("kubectl create rolebinding -n {namespace} {name}-discovery --role={name}-discovery");
             (format!("in namespace {namespace}"), format!("{make} && {bind} --serviceaccount={subject}"))
         };
-        let what = format!("{account} may not {} {place}, so discovery there never begins", what.join(", "));
+        let what = format!("{account} {may_not} {place}, so discovery there never begins");
         Err(broken(LinkName::Permitted, what, account, "rules of its Roles and ClusterRoles", fix))
     }
 
@@ -373,9 +383,11 @@ impl<'a> View<'a> {
                 format!("set spec.namespaceSelector to {{matchNames: [{namespace}]}}"),
             ));
         }
-        let nearest = facts.services.iter().filter(inside).min_by_key(|found| {
-            (selector.distance(&found["metadata"]["labels"]), object::key(found))
-        });
+        let nearest = facts
+            .services
+            .iter()
+            .filter(inside)
+            .min_by_key(|found| (selector.distance(&found["metadata"]["labels"]), object::key(found)));
         let pods = facts.pods.iter().filter(inside).find(|pod| selector.matches(&pod["metadata"]["labels"]));
         let mut found = broken(
             LinkName::Matched,
@@ -385,19 +397,24 @@ impl<'a> View<'a> {
             "make the selector fit the labels of a Service".to_owned(),
         );
         if let Some(pod) = pods {
-            found.details.push(format!("note    Pod {} has these labels; a ServiceMonitor goes by those of the Service", object::key(pod)));
+            found.details.push(format!(
+                "note    Pod {} has these labels; a ServiceMonitor goes by those of the Service",
+                object::key(pod)
+            ));
         }
         if let Some(nearest) = nearest
             && let Some(unmet) = selector.unmet(&nearest["metadata"]["labels"])
         {
-            let have = unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
+            let have =
+                unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
             found.details.push(format!("nearest Service {} has {have}, wanted is {}", object::key(nearest), unmet.requirement));
             if let Some(value) = &unmet.found {
                 found.field = format!("spec.selector.matchLabels[{:?}]", unmet.key);
                 found.fix = format!("write {}: {value:?} in the selector, or label the Service {}", unmet.key, unmet.requirement);
             } else {
                 let (namespace, name) = (object::namespace(nearest), object::name(nearest));
-                found.fix = format!("kubectl label service -n {namespace} {name} {}, or make the selector fit", unmet.requirement);
+                found.fix =
+                    format!("kubectl label service -n {namespace} {name} {}, or make the selector fit", unmet.requirement);
             }
         } else if facts.services.iter().filter(inside).count() == 0 {
             found.details.push(format!("note    there is no Service at all {place}"));
@@ -410,7 +427,8 @@ impl<'a> View<'a> {
     fn with_port(endpoint: Endpoint<'_>, services: &[&'a Value]) -> Result<Vec<&'a Value>, Broken> {
         let Some(port) = endpoint.spec()["port"].as_str().filter(|port| !port.is_empty()) else { return Ok(services.to_vec()) };
         let ports = |service: &'a Value| service["spec"]["ports"].as_array().into_iter().flatten();
-        let with: Vec<&Value> = services.iter().copied().filter(|service| ports(service).any(|found| found["name"] == port)).collect();
+        let with: Vec<&Value> =
+            services.iter().copied().filter(|service| ports(service).any(|found| found["name"] == port)).collect();
         if !with.is_empty() {
             return Ok(with);
         }
@@ -419,7 +437,8 @@ impl<'a> View<'a> {
         let by_number = ports(service).find(|found| found["port"].to_string() == port || found["targetPort"].to_string() == port);
         let lower = ports(service).find(|found| found["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(port)));
         let nearest = names::nearest(port, all.iter().copied()).first().copied();
-        let wanted = by_number.or(lower).and_then(|found| found["name"].as_str()).or(nearest).or(all.first().copied()).unwrap_or("");
+        let wanted =
+            by_number.or(lower).and_then(|found| found["name"].as_str()).or(nearest).or(all.first().copied()).unwrap_or("");
         let shown: Vec<String> = ports(service)
             .map(|found| format!("{} ({})", found["name"].as_str().unwrap_or("without a name"), found["port"]))
             .collect();
@@ -484,7 +503,8 @@ impl<'a> View<'a> {
             "make the Service's selector fit the labels of its pods, or start the pods".to_owned(),
         );
         if let Some((pod, unmet)) = nearest.and_then(|pod| Some((pod, selector.unmet(&pod["metadata"]["labels"])?))) {
-            let have = unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
+            let have =
+                unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
             found.details.push(format!("nearest Pod {} has {have}, wanted is {}", object::key(pod), unmet.requirement));
             found.field = format!("spec.selector[{:?}]", unmet.key);
         }
@@ -508,7 +528,8 @@ impl<'a> View<'a> {
             "make the selector fit the labels of the pods".to_owned(),
         );
         if let Some((pod, unmet)) = nearest.and_then(|pod| Some((pod, selector.unmet(&pod["metadata"]["labels"])?))) {
-            let have = unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
+            let have =
+                unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
             found.details.push(format!("nearest Pod {} has {have}, wanted is {}", object::key(pod), unmet.requirement));
         }
         Err(found)
@@ -519,7 +540,8 @@ impl<'a> View<'a> {
         let of_focus = |target: &&Target| {
             let discovered = |label: &str| target.discovered_labels.get(label).map_or("", String::as_str);
             focus.is_none_or(|focus| {
-                discovered("__meta_kubernetes_pod_name") == focus.pod && discovered("__meta_kubernetes_namespace") == focus.namespace
+                discovered("__meta_kubernetes_pod_name") == focus.pod
+                    && discovered("__meta_kubernetes_namespace") == focus.namespace
             })
         };
         let targets: Vec<&Target> =
@@ -562,6 +584,11 @@ impl<'a> View<'a> {
     }
 }
 
+/// A requirement of one label and one value; nothing for others.
+fn equality(requirement: &str) -> Option<(&str, &str)> {
+    requirement.split_once('=').filter(|(key, _)| !key.contains(' ') && !key.ends_with('!'))
+}
+
 /// What is wrong with a pod, in a word.
 fn pod_state(pod: &Value) -> String {
     let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
@@ -589,7 +616,8 @@ pub(crate) fn needed_reviews(config: &Value) -> Vec<Review> {
             "ingress" => vec![("networking.k8s.io", "ingresses")],
             _ => Vec::new(),
         };
-        let names: Vec<&str> = discovery["namespaces"]["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let names: Vec<&str> =
+            discovery["namespaces"]["names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let namespaces = if names.is_empty() { vec![""] } else { names };
         for namespace in namespaces {
             for (group, resource) in &resources {
@@ -651,7 +679,10 @@ pub(crate) fn explain_monitor(kind: MonitorKind, namespace: &str, name: &str, fa
                 links = outcome.links;
             }
             if all.is_empty() {
-                Verdict::Unexplained(format!("All links hold: {} up. Ask about a series to follow it from there.", counted(up, "target")))
+                Verdict::Unexplained(format!(
+                    "All links hold: {} up. Ask about a series to follow it from there.",
+                    counted(up, "target")
+                ))
             } else {
                 Verdict::Broken(all)
             }

@@ -1,6 +1,6 @@
 //! What was gathered before the chain is walked.
 
-use metrics::{Exposition, RuleState, Sample, Series, Targets};
+use metrics::{Exposition, RuleState, Series, Targets};
 use operator::Input;
 use serde_json::Value;
 
@@ -35,9 +35,9 @@ pub struct Page {
     pub page: Result<Exposition, String>,
 }
 
-/// A series of the last hour.
+/// A series, and how old its last sample is.
 #[derive(Clone, Debug)]
-pub struct Recent {
+pub struct Seen {
     /// Which.
     pub series: Series,
     /// Seconds since its last sample.
@@ -71,16 +71,33 @@ pub struct Facts {
     pub rules: Vec<RuleState>,
     /// Its version.
     pub version: String,
-    /// Series of the metric now.
-    pub now: Vec<Sample>,
+    /// The global scrape interval, in seconds.
+    pub interval: f64,
+    /// Series of the metric that a query finds now. It finds what is up to five minutes old.
+    pub now: Vec<Seen>,
     /// Series of the metric in the last hour.
-    pub recent: Vec<Recent>,
+    pub recent: Vec<Seen>,
     /// All metric names that Prometheus knows.
     pub names: Vec<String>,
     /// Pages of the pods that may have metrics.
     pub pages: Vec<Page>,
     /// Metrics that were renamed between releases.
     pub renames: Vec<Rename>,
+}
+
+impl Facts {
+    /// The series that get new samples.
+    pub(crate) fn fresh(&self) -> impl Iterator<Item = &Series> {
+        // Three scrapes of the slowest job, and a moment for the query.
+        let configs = self.running.iter().flatten().filter_map(|config| seconds(config["scrape_interval"].as_str()?));
+        let slowest = configs.fold(self.interval, f64::max);
+        self.now.iter().filter(move |seen| seen.age <= 3.0 * slowest + 2.0).map(|seen| &seen.series)
+    }
+}
+
+/// A duration such as `1m30s` in seconds.
+pub fn seconds(text: &str) -> Option<f64> {
+    promql_parser::util::parse_duration(text).ok().map(|duration| duration.as_secs_f64())
 }
 
 /// An object of a list by namespace and name.

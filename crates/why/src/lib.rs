@@ -16,9 +16,19 @@ mod series;
 mod target;
 
 pub use explanation::{Broken, Explanation, Link, LinkName, Verdict};
-pub use facts::{Denied, Facts, Page, Recent, Review};
+pub use facts::{Denied, Facts, Page, Review, Seen, seconds};
 pub use names::Rename;
 pub use question::{MonitorKind, Question, QuestionError};
+
+/// What has to be asked about Prometheus' rights before the chain is walked: list and watch of what its discovery needs.
+pub fn reviews(facts: &Facts) -> Vec<Review> {
+    let compiled = operator::compile(&facts.prometheus, &facts.input);
+    let written = compiled.config["scrape_configs"].as_array().into_iter().flatten();
+    let mut all: Vec<Review> = written.chain(facts.running.iter().flatten()).flat_map(chain::needed_reviews).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
 
 /// Walks the chain.
 pub fn explain(question: &Question, facts: &Facts) -> Explanation {
@@ -27,6 +37,3 @@ pub fn explain(question: &Question, facts: &Facts) -> Explanation {
         Question::Monitor { kind, namespace, name } => chain::explain_monitor(*kind, namespace, name, facts),
     }
 }
-
-#[cfg(test)]
-mod tests;

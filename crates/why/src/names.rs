@@ -34,7 +34,9 @@ fn distance(a: &str, b: &str, limit: usize) -> usize {
 
 /// A metric's words, without those that releases add and take away.
 fn words(name: &str) -> Vec<&str> {
-    name.split('_').filter(|word| !matches!(*word, "" | "kubevirt" | "total" | "seconds" | "bytes" | "count" | "sum" | "bucket")).collect()
+    name.split('_')
+        .filter(|word| !matches!(*word, "" | "kubevirt" | "total" | "seconds" | "bytes" | "count" | "sum" | "bucket"))
+        .collect()
 }
 
 /// The names that are nearest, best first, at most three.
@@ -64,7 +66,8 @@ mod tests {
 
     #[test]
     fn nearly_the_same() {
-        let names = ["kubevirt_rest_client_requests_total", "kubevirt_vmi_info", "up", "go_goroutines", "kubevirt_vmi_memory_used_bytes"];
+        let names =
+            ["kubevirt_rest_client_requests_total", "kubevirt_vmi_info", "up", "go_goroutines", "kubevirt_vmi_memory_used_bytes"];
         for (wanted, expected) in [
             ("rest_client_requests_total", vec!["kubevirt_rest_client_requests_total"]),
             ("kubevirt_vm_info", vec!["kubevirt_vmi_info"]),

@@ -132,7 +132,8 @@ impl Question {
     pub fn parse(text: &str) -> Result<Self, QuestionError> {
         let parts: Vec<&str> = text.split('/').collect();
         if let [kind, rest @ ..] = parts.as_slice()
-            && let Some(kind) = MonitorKind::ALL.into_iter().find(|known| known.resource() == kind.to_lowercase().trim_end_matches('s'))
+            && let Some(kind) =
+                MonitorKind::ALL.into_iter().find(|known| known.resource() == kind.to_lowercase().trim_end_matches('s'))
         {
             return match rest {
                 [namespace, name] if !namespace.is_empty() && !name.is_empty() => {

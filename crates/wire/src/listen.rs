@@ -178,6 +178,23 @@ impl IncomingConnection {
     pub async fn wait_for_bytes(&self) {
         let _ = self.stream.stream.peek(&mut [0]).await;
     }
+
+    /// Whether the client's first byte is a letter, with which no record of TLS begins.
+    async fn begins_like_http(&self) -> bool {
+        let mut first = [0];
+        let peeked = tokio::time::timeout(HANDSHAKE_DEADLINE, self.stream.stream.peek(&mut first)).await;
+        matches!(peeked, Ok(Ok(1))) && first[0].is_ascii_uppercase()
+    }
+
+    /// Tells a client without TLS what Go's servers tell it (`net/http` `conn.serve`).
+    async fn refuse_plain_http(mut self) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        // What was not read would turn the end of the connection into a reset, and the answer would be lost.
+        let _ = self.stream.stream.read(&mut [0; 4096]).await;
+        let answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        let _ = self.stream.stream.write_all(answer).await;
+        let _ = self.stream.stream.shutdown().await;
+    }
 }
 
 /// What a [`Handler`] comes to.
@@ -277,6 +294,7 @@ impl<H: Handler, G: Gate> Service<H, G> {
             let mut info = connection.info.clone();
             match tls {
                 None => serve_connection(connection.stream, info, self.handler.clone()).await,
+                Some(_) if connection.begins_like_http().await => connection.refuse_plain_http().await,
                 Some(config) => {
                     if let Some(stream) = accept_tls(connection.stream, config).await {
                         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());

@@ -194,7 +194,7 @@ pub(super) fn soak(root: &Path, minutes: u32) -> Result<Option<String>> {
 }
 
 /// The million requests.
-pub(super) fn exact(root: &Path, requests: u64) -> Result<String> {
+pub(super) fn exact(requests: u64) -> Result<String> {
     let found = client("fault-proxy", "exact", &[&requests.to_string()])?;
     let of = |name: &str| found.get(name).copied().unwrap_or_default();
     Ok(format!(

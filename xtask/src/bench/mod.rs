@@ -73,7 +73,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 impl Bench {
     pub(crate) fn run(self, root: &Path) -> Result<ExitCode> {
         if self.target == Target::Exact {
-            write_part(root, self.target, &faults::exact(root, self.requests)?)?;
+            write_part(root, self.target, &faults::exact(self.requests)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let built =

@@ -107,11 +107,7 @@ fn microseconds(text: &str) -> Result<f64> {
 }
 
 /// Runs a load client of this repository, built by cargo if it must be: lines of a name and a number.
-pub(super) fn client(
-    package: &str,
-    bench: &str,
-    arguments: &[&str],
-) -> Result<std::collections::BTreeMap<String, f64>> {
+pub(super) fn client(package: &str, bench: &str, arguments: &[&str]) -> Result<std::collections::BTreeMap<String, f64>> {
     let output = crate::cargo()
         .args(["bench", "-q", "-p", package, "--bench", bench, "--"])
         .args(arguments)

@@ -39,7 +39,7 @@ impl Logs {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
         dir.running()?;
-        let client = kube_client(&dir.kubeconfig()).await?;
+        let client = kube_client(&dir.kubeconfig(), None).await?;
         let pods: Api<Pod> = match &self.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),

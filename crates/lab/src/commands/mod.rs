@@ -26,6 +26,7 @@ mod scenario;
 mod status;
 mod supervise;
 mod up;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,6 +67,8 @@ enum Command {
     /// Inject faults on the lab's Kubernetes API.
     #[command(subcommand)]
     Fault(fault::Fault),
+    /// Tell why a series is not there, or why a monitor yields nothing: the first broken link, and what to do.
+    Why(why::Why),
     /// Show what the fault proxy decided, request by request.
     Ledger(ledger::Ledger),
     /// Run, check and list scenario files.
@@ -170,6 +173,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Token(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Fault(command) => command.run().await,
+        Command::Why(command) => command.run().await,
         Command::Ledger(command) => command.run().await,
         Command::Scenario(command) => command.run().await,
         Command::Operator(command) => command.run(),
@@ -181,7 +185,8 @@ async fn run(command: Command) -> Result<Exit> {
 /// Runs the program; the exit code follows the table in [`crate::exit`].
 pub fn main() -> ExitCode {
     wire::install_crypto_provider();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LAB_LOG").unwrap_or_else(|_| "warn".into());
+    // kube logs each answer that is an error; those that matter are reported by whoever asked.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LAB_LOG").unwrap_or_else(|_| "warn,kube_client=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -51,19 +51,16 @@ impl Overview {
     }
 }
 
-/// A client for a lab's kubeconfig: no proxies, and no retries that would hide what happens.
-pub(crate) async fn kube_client(kubeconfig: &Path) -> Result<kube::Client> {
+/// A client for a kubeconfig's file.
+pub(crate) async fn kube_client(kubeconfig: &Path, context: Option<&str>) -> Result<kube::Client> {
     let config =
         kube::config::Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-    let mut config = kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
-    config.proxy_url = None;
-    config.default_retry = false;
-    Ok(kube::Client::try_from(config)?)
+    crate::why::client(config, context).await
 }
 
 /// Looks at pods and targets.
 pub(crate) async fn overview(kubeconfig: &Path) -> Result<Overview> {
-    let client = kube_client(kubeconfig).await?;
+    let client = kube_client(kubeconfig, None).await?;
     let pods: Api<Pod> = Api::all(client);
     let list = pods
         .list(&ListParams::default())

@@ -25,7 +25,10 @@ fn of(rule: Value) -> String {
 fn actions() {
     let same = "__d=x-y a=foo b=bar c=baz";
     for (rule, expected) in [
-        (json!({"source_labels": ["a"], "regex": "f(.*)", "target_label": "d", "replacement": "ch${1}-ch${1}"}), "__d=x-y a=foo b=bar c=baz d=choo-choo"),
+        (
+            json!({"source_labels": ["a"], "regex": "f(.*)", "target_label": "d", "replacement": "ch${1}-ch${1}"}),
+            "__d=x-y a=foo b=bar c=baz d=choo-choo",
+        ),
         // No match, no change; the expression must match the whole value.
         (json!({"source_labels": ["a"], "regex": "fo", "target_label": "d"}), same),
         (json!({"source_labels": ["a", "b"], "target_label": "d"}), "__d=x-y a=foo b=bar c=baz d=foo;bar"),
@@ -34,7 +37,10 @@ fn actions() {
         // A group that is none is empty, and an empty value removes the label.
         (json!({"source_labels": ["a"], "regex": "f(.*)", "target_label": "b", "replacement": "$1x"}), "__d=x-y a=foo c=baz"),
         (json!({"source_labels": ["nothing"], "target_label": "b"}), "__d=x-y a=foo c=baz"),
-        (json!({"source_labels": ["a"], "regex": "(f)(oo)", "target_label": "${1}_$2", "replacement": "v$$"}), "__d=x-y a=foo b=bar c=baz f_oo=v$"),
+        (
+            json!({"source_labels": ["a"], "regex": "(f)(oo)", "target_label": "${1}_$2", "replacement": "v$$"}),
+            "__d=x-y a=foo b=bar c=baz f_oo=v$",
+        ),
         (json!({"action": "keep", "source_labels": ["a"], "regex": "foo"}), same),
         (json!({"action": "keep", "source_labels": ["a"], "regex": "bar"}), "-"),
         (json!({"action": "Drop", "source_labels": ["a"], "regex": ".*o"}), "-"),
@@ -43,7 +49,10 @@ fn actions() {
         (json!({"action": "dropequal", "source_labels": ["a"], "target_label": "b"}), same),
         (json!({"action": "dropequal", "source_labels": ["nothing"], "target_label": "nobody"}), "-"),
         // The last eight bytes of the MD5 of "foo", modulo 1000.
-        (json!({"action": "hashmod", "source_labels": ["a"], "modulus": 1000, "target_label": "d"}), "__d=x-y a=foo b=bar c=baz d=696"),
+        (
+            json!({"action": "hashmod", "source_labels": ["a"], "modulus": 1000, "target_label": "d"}),
+            "__d=x-y a=foo b=bar c=baz d=696",
+        ),
         (json!({"action": "labelmap", "regex": "(a|b)", "replacement": "${1}_2"}), "__d=x-y a=foo a_2=foo b=bar b_2=bar c=baz"),
         (json!({"action": "labelmap", "regex": "__(.+)"}), "__d=x-y a=foo b=bar c=baz d=x-y"),
         (json!({"action": "labeldrop", "regex": "[ab]"}), "__d=x-y c=baz"),

@@ -1,0 +1,333 @@
+//! Gathers what an explanation needs, from any cluster that a kubeconfig reaches.
+//!
+//! Everything goes through the API server: objects, reviews of what Prometheus may do, pages of metrics and Prometheus itself by the
+//! proxy of pods. So the same works in an embedded lab and in a cluster far away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::{StreamExt as _, stream};
+use kube::client::Body;
+use kubeapi::object;
+use metrics::{Client, Fetch, Fetched};
+use operator::Input;
+use serde_json::{Value, json};
+use why::{Facts, MonitorKind, Page, Question, Rename, Review, Seen};
+
+use crate::exit::{Exit, Failure};
+
+/// How many pages are read at a time, and at most.
+const AT_ONCE: usize = 16;
+const MAX_PAGES: usize = 400;
+/// How long a page may take.
+const PAGE: Duration = Duration::from_secs(5);
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+const MONITORING: &str = "/apis/monitoring.coreos.com/v1";
+
+/// A client for a kubeconfig: no proxies, and no retries that would hide what happens.
+///
+/// # Errors
+/// When the kubeconfig names what is not there.
+pub async fn client(kubeconfig: kube::config::Kubeconfig, context: Option<&str>) -> Result<kube::Client> {
+    let options = kube::config::KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.proxy_url = None;
+    config.default_retry = false;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// A cluster's API.
+#[derive(Clone)]
+pub struct Cluster(kube::Client);
+
+impl Cluster {
+    /// A cluster that a client reaches.
+    pub fn new(client: kube::Client) -> Self {
+        Self(client)
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>)> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body))?;
+        let response = self.0.send(request).await?;
+        let code = response.status().as_u16();
+        let bytes = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
+        let bytes = http_body_util::BodyExt::collect(bytes).await.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+        Ok((code, bytes.to_vec()))
+    }
+
+    /// The objects of a collection, apiVersion and kind included; none where the kind is not served.
+    async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let (code, bytes) = self.send("GET", path, Vec::new()).await?;
+        if code == 404 {
+            return Ok(Vec::new());
+        }
+        let mut list: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if code != 200 {
+            let why = list["message"].as_str().unwrap_or("no reason given").to_owned();
+            bail!(Failure::new(Exit::EnvironmentMissing, format!("cannot list {path}: {why}")));
+        }
+        let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
+        let version = list["apiVersion"].clone();
+        let Value::Array(mut items) = list["items"].take() else { return Ok(Vec::new()) };
+        for item in &mut items {
+            item["kind"] = kind.as_str().into();
+            item["apiVersion"] = version.clone();
+        }
+        Ok(items)
+    }
+
+    /// Whether a ServiceAccount may do something.
+    async fn allows(&self, account: (&str, &str), review: &Review) -> Result<bool> {
+        let (namespace, name) = account;
+        let body = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {
+                "user": format!("system:serviceaccount:{namespace}:{name}"),
+                "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
+                "resourceAttributes": {
+                    "verb": review.verb, "group": review.group, "resource": review.resource, "namespace": review.namespace,
+                },
+            },
+        });
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let (_, bytes) = self.send("POST", path, body.to_string().into_bytes()).await?;
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        // A person who may not ask gets no answer; then nothing is said about rights.
+        Ok(answer["status"]["allowed"] != false)
+    }
+
+    /// A page of metrics, by HTTPS or HTTP.
+    async fn page(&self, namespace: &str, pod: &str, port: u16) -> Result<metrics::Exposition, String> {
+        let mut why = String::new();
+        for scheme in ["https:", ""] {
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{scheme}{pod}:{port}/proxy/metrics");
+            match tokio::time::timeout(PAGE, self.send("GET", &path, Vec::new())).await {
+                Ok(Ok((200, bytes))) => {
+                    return metrics::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| error.to_string());
+                }
+                Ok(Ok((code, _))) => why = format!("HTTP status {code}"),
+                Ok(Err(error)) => why = error.to_string(),
+                Err(_) => why = format!("no answer within {} s", PAGE.as_secs()),
+            }
+        }
+        Err(why)
+    }
+
+    /// The Prometheus of a Prometheus object, through the proxy of its first pod.
+    pub fn prometheus(&self, prometheus: &Value) -> Client {
+        let pod = format!("prometheus-{}-0", object::name(prometheus));
+        let base = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy", object::namespace(prometheus));
+        Client::through(Arc::new(Proxied { cluster: self.clone(), base }))
+    }
+
+    /// The Prometheus object that is meant: the one that is named, or the only one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one and none is named.
+    pub async fn prometheus_object(&self, named: Option<&str>) -> Result<Value> {
+        let all = self.list(&format!("{MONITORING}/prometheuses")).await?;
+        let keys: Vec<String> = all.iter().map(object::key).collect();
+        let chosen = match named {
+            Some(named) => all.into_iter().find(|found| object::key(found) == named),
+            None if all.len() == 1 => all.into_iter().next(),
+            None => None,
+        };
+        chosen.ok_or_else(|| {
+            let failure = match (named, keys.len()) {
+                (_, 0) => Failure::new(Exit::EnvironmentMissing, "this cluster has no Prometheus object"),
+                (Some(named), _) => Failure::new(Exit::Usage, format!("there is no Prometheus {named:?}")),
+                (None, _) => Failure::new(Exit::Usage, "there is more than one Prometheus; say which with --prometheus"),
+            };
+            failure.hint(format!("there are: {}", keys.join(", "))).into()
+        })
+    }
+}
+
+struct Proxied {
+    cluster: Cluster,
+    base: String,
+}
+
+impl Fetch for Proxied {
+    fn get(&self, path: String) -> Fetched<'_> {
+        Box::pin(async move {
+            let (code, bytes) = self.cluster.send("GET", &format!("{}{path}", self.base), Vec::new()).await?;
+            Ok((code, String::from_utf8_lossy(&bytes).into_owned()))
+        })
+    }
+
+    fn place(&self) -> String {
+        self.base.clone()
+    }
+}
+
+/// The renames of the project's data.
+fn renames() -> Vec<Rename> {
+    wire::yaml::strict(kubevirt::RENAMES).unwrap_or_default()
+}
+
+/// Ports of a pod that may have metrics: those that a Service leads to, and those with a telling name.
+fn ports(pod: &Value, services: &[Value]) -> Vec<u16> {
+    let behind: Vec<&Value> = services
+        .iter()
+        .filter(|service| {
+            let selector = kubeapi::LabelSelector::from_map(&service["spec"]["selector"]);
+            object::namespace(service) == object::namespace(pod)
+                && !selector.is_empty()
+                && selector.matches(&pod["metadata"]["labels"])
+        })
+        .collect();
+    let led_to = |name: &str, number: &Value| {
+        let mut ports = behind.iter().flat_map(|service| service["spec"]["ports"].as_array().into_iter().flatten());
+        ports.any(|port| {
+            let target = if port["targetPort"].is_null() { &port["port"] } else { &port["targetPort"] };
+            target == number || (!name.is_empty() && target == name)
+        })
+    };
+    let telling = |name: &str| ["metrics", "prom", "web", "http"].iter().any(|word| name.contains(word));
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let declared = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
+    let mut found: Vec<u16> = declared
+        .filter(|port| {
+            let name = port["name"].as_str().unwrap_or_default();
+            telling(name) || led_to(name, &port["containerPort"])
+        })
+        .filter_map(|port| u16::try_from(port["containerPort"].as_u64()?).ok())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+async fn pages(cluster: &Cluster, pods: &[Value], services: &[Value]) -> Vec<Page> {
+    let places: Vec<(String, String, u16)> = pods
+        .iter()
+        .filter(|pod| pod["status"]["phase"] == "Running")
+        .flat_map(|pod| {
+            let (namespace, name) = (object::namespace(pod).to_owned(), object::name(pod).to_owned());
+            ports(pod, services).into_iter().map(move |port| (namespace.clone(), name.clone(), port))
+        })
+        .take(MAX_PAGES)
+        .collect();
+    let mut read: Vec<Page> = stream::iter(places)
+        .map(|(namespace, pod, port)| async move {
+            let page = cluster.page(&namespace, &pod, port).await;
+            Page { namespace, pod, port, page }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    read.sort_by(|a, b| (&a.namespace, &a.pod, a.port).cmp(&(&b.namespace, &b.pod, b.port)));
+    read
+}
+
+/// The last line of Prometheus' log that tells why a reload failed.
+async fn reload_error(cluster: &Cluster, prometheus: &Value) -> String {
+    let pod = format!("prometheus-{}-0", object::name(prometheus));
+    let path = format!("/api/v1/namespaces/{}/pods/{pod}/log?container=prometheus&tailLines=500", object::namespace(prometheus));
+    let log = cluster.send("GET", &path, Vec::new()).await.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
+    let log = log.unwrap_or_default();
+    let line = log.lines().rev().find(|line| line.contains("err=") && line.contains("config"));
+    let why = line.and_then(|line| line.split_once("err=")).map(|(_, why)| why.trim_matches('"').replace("\\\"", "\""));
+    let why = why.map(|why| match why.split_once("parsing YAML file ") {
+        // The path is the reloader's; what is wrong comes after it.
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, rest)| rest).replace("\\n", ""),
+        None => why,
+    });
+    why.map_or_else(|| "see the log of Prometheus".to_owned(), |why| why.chars().take(300).collect())
+}
+
+/// Gathers what the question needs.
+///
+/// # Errors
+/// When the cluster does not answer, or the person may not look.
+pub async fn gather(cluster: &Cluster, prometheus: Value, question: &Question) -> Result<Facts> {
+    let kinds = ["servicemonitors", "podmonitors", "probes", "prometheusrules"].map(|plural| format!("{MONITORING}/{plural}"));
+    let scrape_configs = "/apis/monitoring.coreos.com/v1alpha1/scrapeconfigs".to_owned();
+    let core = ["namespaces", "secrets", "configmaps"].map(|plural| format!("/api/v1/{plural}"));
+    let mut objects = Vec::new();
+    for path in kinds.into_iter().chain([scrape_configs]).chain(core) {
+        objects.extend(cluster.list(&path).await?);
+    }
+    let input = Input::of(objects);
+    let services = cluster.list("/api/v1/services").await?;
+    let pods = cluster.list("/api/v1/pods").await?;
+    let mut facts = Facts {
+        endpoints: cluster.list("/api/v1/endpoints").await?,
+        slices: cluster.list("/apis/discovery.k8s.io/v1/endpointslices").await?,
+        pages: match question {
+            Question::Series(_) => pages(cluster, &pods, &services).await,
+            Question::Monitor { .. } => Vec::new(),
+        },
+        services,
+        pods,
+        input,
+        prometheus,
+        renames: renames(),
+        ..Facts::default()
+    };
+    ask_prometheus(cluster, &mut facts, question).await?;
+    let account = facts.prometheus["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned();
+    let namespace = object::namespace(&facts.prometheus).to_owned();
+    for review in why::reviews(&facts) {
+        if !cluster.allows((&namespace, &account), &review).await? {
+            facts.denied.push(review);
+        }
+    }
+    Ok(facts)
+}
+
+/// What Prometheus itself knows; nothing of it when it does not answer.
+async fn ask_prometheus(cluster: &Cluster, facts: &mut Facts, question: &Question) -> Result<()> {
+    let client = cluster.prometheus(&facts.prometheus);
+    let Ok(version) = client.version().await else { return Ok(()) };
+    facts.version = version;
+    let config: Value = wire::yaml::strict(&client.config().await?).map_err(|error| anyhow::anyhow!("{error}"))?;
+    facts.interval = config["global"]["scrape_interval"].as_str().and_then(why::seconds).unwrap_or(60.0);
+    facts.running = Some(config["scrape_configs"].as_array().cloned().unwrap_or_default());
+    if !client.reloaded().await? {
+        facts.reload_failed = Some(reload_error(cluster, &facts.prometheus).await);
+    }
+    facts.targets = client.targets().await?;
+    facts.rules = client.rules().await?;
+    facts.names = client.names().await?;
+    if let Question::Series(selector) = question {
+        let by_name = format!("{{__name__={:?}}}", selector.name());
+        let named = |samples: Vec<metrics::Sample>| {
+            let of = |sample: metrics::Sample| {
+                let mut series = sample.series;
+                selector.name().clone_into(&mut series.name);
+                Seen { series, age: sample.value }
+            };
+            samples.into_iter().map(of).collect()
+        };
+        let now = client.query(&format!("time() - timestamp({by_name})")).await;
+        facts.now = named(now.context("cannot ask for the metric")?);
+        // The time of the last sample: the newest that an instant query would have seen in the last hour.
+        let recent = client.query(&format!("time() - max_over_time(timestamp({by_name})[1h:15s])")).await;
+        facts.recent = named(recent.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Explains, with a cluster that a client reaches.
+///
+/// # Errors
+/// As [`gather`].
+pub async fn explain(client: kube::Client, prometheus: Option<&str>, question: &Question) -> Result<why::Explanation> {
+    let cluster = Cluster::new(client);
+    let prometheus = cluster.prometheus_object(prometheus).await?;
+    let facts = gather(&cluster, prometheus, question).await?;
+    Ok(why::explain(question, &facts))
+}
+
+/// The resources that a question may be about, for messages.
+pub fn resources() -> String {
+    MonitorKind::ALL.map(|kind| kind.name().to_lowercase()).join(", ")
+}

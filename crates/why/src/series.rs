@@ -1,0 +1,431 @@
+//! From a metric to the pods that expose it, through the chain, to its labels.
+
+use kubeapi::object;
+use metrics::relabel::{Names, Rule, labels_text, relabel};
+use metrics::{Labels, Series, Target};
+use serde_json::Value;
+
+use crate::chain::{Endpoint, Focus, View, furthest, leads_to, monitors};
+use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
+use crate::facts::{Facts, Page, find};
+use crate::question::{MonitorKind, SeriesSelector, matcher_text, takes, unmet};
+use crate::{names, target};
+
+/// Series that Prometheus makes itself for each target.
+const OF_TARGETS: [&str; 8] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+];
+
+pub(crate) fn explain(selector: &SeriesSelector, facts: &Facts) -> Explanation {
+    let question = format!("Why is there no {}?", selector.text());
+    let there = facts.fresh().filter(|series| unmet(selector.matchers(), series).is_none()).count();
+    if there > 0 {
+        return Explanation { question, links: Vec::new(), verdict: Verdict::There { series: there } };
+    }
+    let mut search = Search { selector, facts, view: View::new(facts), links: Vec::new() };
+    let verdict = match search.run() {
+        Err(broken) => Verdict::Broken(vec![search.aged(broken)]),
+        Ok(left) => Verdict::Unexplained(left),
+    };
+    Explanation { question, links: search.links, verdict }
+}
+
+struct Search<'a> {
+    selector: &'a SeriesSelector,
+    facts: &'a Facts,
+    view: View<'a>,
+    links: Vec<Link>,
+}
+
+/// A pod that exposes the metric.
+struct Exposer<'a> {
+    page: &'a Page,
+    pod: &'a Value,
+    /// Its series of the metric.
+    series: Vec<Series>,
+}
+
+fn broken(link: LinkName, what: String, object: String, field: String, fix: String) -> Broken {
+    Broken { link, what, object, field, fix, details: Vec::new() }
+}
+
+/// Seconds as people say them.
+fn ago(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    if whole >= 120 { format!("{} minutes", whole / 60) } else { format!("{whole} seconds") }
+}
+
+impl<'a> Search<'a> {
+    fn hold(&mut self, link: LinkName, seen: String) {
+        self.links.push(Link { link, seen });
+    }
+
+    /// A matcher's wish for a label, if it has one.
+    fn wants(&self, label: &str, value: &str) -> bool {
+        self.selector.matchers().iter().filter(|matcher| matcher.name == label).all(|matcher| takes(matcher, value))
+    }
+
+    /// Walks; the text is what is left to say when every link holds.
+    fn run(&mut self) -> Result<String, Broken> {
+        let name = self.selector.name();
+        let recording = self.facts.input.rules.iter().find(|object| records(object, name));
+        if let Some(object) = recording {
+            return self.recorded(object);
+        }
+        let exposers = self.exposers();
+        if exposers.is_empty() {
+            return Err(self.unexposed());
+        }
+        let pods: Vec<String> =
+            exposers.iter().map(|exposer| format!("{}:{}", object::key(exposer.pod), exposer.page.port)).collect();
+        let more = if pods.len() > 3 { format!(" and {} more", pods.len() - 3) } else { String::new() };
+        self.hold(LinkName::Exposed, format!("{}{more}", pods[..pods.len().min(3)].join(", ")));
+        let mut first = None;
+        for exposer in &exposers {
+            match self.follow(exposer) {
+                Ok(left) => return Ok(left),
+                Err((links, broken)) => {
+                    // The one that went furthest tells most.
+                    if first.as_ref().is_none_or(|(_, old): &(Vec<Link>, Broken)| broken.link > old.link) {
+                        first = Some((links, broken));
+                    }
+                }
+            }
+        }
+        match first {
+            Some((links, broken)) => {
+                self.links.extend(links);
+                Err(broken)
+            }
+            None => Ok("All links hold.".to_owned()),
+        }
+    }
+
+    /// The pods whose pages have the metric, of those that the matchers allow.
+    fn exposers(&self) -> Vec<Exposer<'a>> {
+        let name = self.selector.name();
+        let any = OF_TARGETS.contains(&name);
+        let facts = self.facts;
+        facts
+            .pages
+            .iter()
+            .filter(|page| self.wants("pod", &page.pod) && (self.wants("namespace", &page.namespace) || page.page.is_ok()))
+            .filter_map(|page| {
+                let samples = &page.page.as_ref().ok()?.samples;
+                let series: Vec<Series> =
+                    samples.iter().map(|sample| &sample.series).filter(|series| any || series.name == name).cloned().collect();
+                let series = if any { vec![Series { name: name.to_owned(), labels: Labels::new() }] } else { series };
+                let pod = find(&facts.pods, &page.namespace, &page.pod)?;
+                (!series.is_empty()).then_some(Exposer { page, pod, series })
+            })
+            .collect()
+    }
+
+    /// Nobody exposes it.
+    fn unexposed(&self) -> Broken {
+        let name = self.selector.name();
+        let unread: Vec<&Page> =
+            self.facts.pages.iter().filter(|page| page.page.is_err() && self.wants("pod", &page.pod)).collect();
+        let read = self.facts.pages.len() - unread.len();
+        let exposed = self.facts.pages.iter().filter_map(|page| page.page.as_ref().ok());
+        let names = exposed.flat_map(|page| page.samples.iter().map(|sample| sample.series.name.as_str()));
+        let mut all: Vec<&str> = names.chain(self.facts.names.iter().map(String::as_str)).collect();
+        all.sort_unstable();
+        all.dedup();
+        let mut found = broken(
+            LinkName::Exposed,
+            format!("no pod exposes {name} ({read} pages were read)"),
+            String::new(),
+            String::new(),
+            "see whether the program has the metric, and whether it shows it before it is first used".to_owned(),
+        );
+        let renamed = self.facts.renames.iter().find_map(|rename| {
+            let there = |other: &String| all.contains(&other.as_str());
+            if rename.before == name && there(&rename.after) {
+                Some((&rename.after, rename))
+            } else if rename.after == name && there(&rename.before) {
+                Some((&rename.before, rename))
+            } else {
+                None
+            }
+        });
+        if let Some((other, rename)) = renamed {
+            found.what = format!("no pod exposes {name}; here it is called {other}");
+            found.details.push(format!("renamed {} became {} in {}", rename.before, rename.after, rename.since));
+            found.fix = format!(
+                "ask for {other}; a dashboard for both releases asks for {{__name__=~\"{}|{}\"}}",
+                rename.before, rename.after
+            );
+            return found;
+        }
+        let near = names::nearest(name, all.iter().copied());
+        if let Some(first) = near.first() {
+            found.details.push(format!("nearest {}", near.join(", ")));
+            found.fix = format!("did you mean {first}?");
+        }
+        for page in unread.iter().take(3) {
+            let why = page.page.as_ref().err().map_or("", String::as_str);
+            found.details.push(format!("unread  {}/{}:{}: {why}", page.namespace, page.pod, page.port));
+        }
+        found
+    }
+
+    /// From a pod to its series in Prometheus.
+    fn follow(&self, exposer: &Exposer<'a>) -> Result<String, (Vec<Link>, Broken)> {
+        let candidates = self.candidates(exposer).map_err(|broken| (Vec::new(), broken))?;
+        let focus = Focus { namespace: object::namespace(exposer.pod), pod: object::name(exposer.pod) };
+        let outcomes: Vec<_> = candidates.into_iter().map(|endpoint| (endpoint, self.view.walk(endpoint, Some(focus)))).collect();
+        let Some((endpoint, outcome)) = furthest(outcomes) else { return Ok("No monitor leads there.".to_owned()) };
+        let mut links = outcome.links;
+        let targets = outcome.end.map_err(|broken| (links.clone(), broken))?;
+        let Some(target) = targets.first() else { return Ok("No target is up.".to_owned()) };
+        let made = self.ingested(endpoint, target, exposer).map_err(|broken| (links.clone(), broken))?;
+        links.push(Link { link: LinkName::Ingested, seen: format!("{} series", made.len()) });
+        self.labelled(endpoint, &made).map_err(|broken| (links.clone(), broken))?;
+        let interval = self.view.running(&endpoint.job()).and_then(|config| config["scrape_interval"].as_str()).unwrap_or("30s");
+        Ok(format!(
+            "All links hold: target {} is up and its page has the series. It appears with the next scrape (every {interval}).",
+            target.scrape_url
+        ))
+    }
+
+    /// The endpoints of monitors that lead to a pod's port.
+    fn candidates(&self, exposer: &Exposer<'a>) -> Result<Vec<Endpoint<'a>>, Broken> {
+        let facts = self.facts;
+        let mut found: Vec<Endpoint<'a>> = Vec::new();
+        for kind in [MonitorKind::ServiceMonitor, MonitorKind::PodMonitor] {
+            for monitor in monitors(facts, kind) {
+                let endpoints = Endpoint::of(kind, monitor);
+                if endpoints.first().is_some_and(|endpoint| endpoint.aims_at(facts, exposer.pod)) {
+                    found.extend(endpoints);
+                }
+            }
+        }
+        if found.is_empty() { Err(self.unmonitored(exposer)) } else { Ok(found) }
+    }
+
+    /// No monitor leads to a pod.
+    fn unmonitored(&self, exposer: &Exposer<'a>) -> Broken {
+        let (facts, pod) = (self.facts, exposer.pod);
+        let key = object::key(pod);
+        let services: Vec<&Value> = facts.services.iter().filter(|service| leads_to(service, pod)).collect();
+        let Some(service) = services.first() else {
+            return broken(
+                LinkName::Monitored,
+                format!("no Service leads to pod {key}, and no PodMonitor selects it"),
+                format!("Pod {key}"),
+                "metadata.labels".to_owned(),
+                "make a Service whose selector fits the pod, or a PodMonitor".to_owned(),
+            );
+        };
+        // The monitor that fails by the least: its own explanation is the answer.
+        let nearest = monitors(facts, MonitorKind::ServiceMonitor)
+            .iter()
+            .flat_map(|monitor| {
+                services.iter().map(move |service| {
+                    let selector = kubeapi::LabelSelector::from_object(&monitor["spec"]["selector"]).unwrap_or_default();
+                    (selector.distance(&service["metadata"]["labels"]), monitor)
+                })
+            })
+            .min_by_key(|(distance, monitor)| (*distance, object::key(monitor)));
+        if let Some((distance, monitor)) = nearest
+            && distance <= 1
+            && let Some(endpoint) = Endpoint::of(MonitorKind::ServiceMonitor, monitor).first()
+            && let Err(mut nearly) = self.view.walk(*endpoint, None).end
+        {
+            nearly.details.insert(0, format!("nearest {} leads to no Service of pod {key}", endpoint.object()));
+            return nearly;
+        }
+        let labels: Labels = object::labels(service);
+        let mut found = broken(
+            LinkName::Monitored,
+            format!("no ServiceMonitor selects Service {}, which leads to pod {key}", object::key(service)),
+            format!("Service {}", object::key(service)),
+            "metadata.labels".to_owned(),
+            "make a ServiceMonitor that selects these labels and looks into this namespace".to_owned(),
+        );
+        found.details.push(format!("labels  {}", labels_text(&labels, |_| true)));
+        found
+    }
+
+    /// The pod's series as Prometheus would keep them.
+    fn ingested(&self, endpoint: Endpoint<'_>, target: &Target, exposer: &Exposer<'_>) -> Result<Vec<Series>, Broken> {
+        let config = self.view.running(&endpoint.job());
+        let honour = config.is_some_and(|config| config["honor_labels"] == true);
+        let rules = config.map_or(&Value::Null, |config| &config["metric_relabel_configs"]);
+        let rules = Rule::read_all(rules, Names::of_version(&self.facts.version)).unwrap_or_default();
+        let mut made = Vec::new();
+        let mut last = None;
+        for series in &exposer.series {
+            let mut labels = scraped_labels(series, &target.labels, honour);
+            labels.insert("__name__".to_owned(), series.name.clone());
+            match relabel(&labels, &rules) {
+                Ok(labels) => made.push(Series::from_labels(labels)),
+                Err(dropped) => last = Some(dropped),
+            }
+        }
+        let name = self.selector.name();
+        if made.iter().any(|series| series.name == name) {
+            return Ok(made);
+        }
+        if let Some(dropped) = last {
+            let rule = &rules[dropped.index];
+            return Err(Broken {
+                link: LinkName::Ingested,
+                what: format!("a rule drops {name} after the scrape"),
+                object: endpoint.object(),
+                field: target::metric_rule(endpoint, &self.facts.prometheus, &rules, dropped.index),
+                fix: "correct the rule, or remove it".to_owned(),
+                details: vec![
+                    format!("rule    {}", rule.describe()),
+                    format!("before  {}", labels_text(&dropped.before, |_| true)),
+                ],
+            });
+        }
+        let renamed = made.first().map_or_else(String::new, ToString::to_string);
+        Err(Broken {
+            link: LinkName::Ingested,
+            what: format!("a rule gives {name} another name"),
+            object: endpoint.object(),
+            field: endpoint.path("metricRelabelings"),
+            fix: "ask for the new name, or correct the rule".to_owned(),
+            details: vec![format!("now     {renamed}")],
+        })
+    }
+
+    /// Whether the labels are those that were asked for.
+    fn labelled(&self, endpoint: Endpoint<'_>, made: &[Series]) -> Result<(), Broken> {
+        let matchers = self.selector.matchers();
+        let all: Vec<&Series> = made.iter().chain(self.facts.fresh()).collect();
+        if made.iter().any(|series| unmet(matchers, series).is_none()) {
+            return Ok(());
+        }
+        let met = |series: &Series| matchers.iter().filter(|matcher| takes(matcher, series.label(&matcher.name))).count();
+        let Some(nearest) = all.iter().max_by_key(|series| met(series)) else { return Ok(()) };
+        let Some(matcher) = unmet(matchers, nearest) else { return Ok(()) };
+        let label = &matcher.name;
+        let exported = format!("exported_{label}");
+        let wanted = matcher_text(matcher);
+        if all.iter().any(|series| !series.label(&exported).is_empty() && takes(matcher, series.label(&exported))) {
+            return Err(Broken {
+                link: LinkName::Labelled,
+                what: format!("the page has its own label {label}, which became {exported}, for the target has one too"),
+                object: endpoint.object(),
+                field: endpoint.path("honorLabels"),
+                fix: format!("ask for {}, or set honorLabels: true", wanted.replacen(label.as_str(), &exported, 1)),
+                details: vec![format!("now     {nearest}")],
+            });
+        }
+        let mut values: Vec<&str> = all.iter().map(|series| series.label(label)).filter(|value| !value.is_empty()).collect();
+        values.sort_unstable();
+        values.dedup();
+        let shown =
+            if values.is_empty() { "no series has that label".to_owned() } else { format!("there is {}", values.join(", ")) };
+        Err(Broken {
+            link: LinkName::Labelled,
+            what: format!("no series of {} has {wanted}: {shown}", self.selector.name()),
+            object: String::new(),
+            field: String::new(),
+            fix: if values.is_empty() {
+                format!("ask without {label}")
+            } else {
+                format!("ask for one of these values of {label}")
+            },
+            details: vec![format!("nearest {nearest}")],
+        })
+    }
+
+    /// A series that a rule records.
+    fn recorded(&mut self, object: &'a Value) -> Result<String, Broken> {
+        let name = self.selector.name();
+        let key = object::key(object);
+        self.view.selected("PrometheusRule", object)?;
+        self.hold(LinkName::Selected, format!("PrometheusRule {key} records it"));
+        let of_object = format!("PrometheusRule {key}");
+        let Some(state) = self.facts.rules.iter().find(|rule| rule.name == name) else {
+            let what = format!("Prometheus does not have the rule that records {name} yet");
+            let fix = "look for Events on the PrometheusRule, and at the log of config-reloader".to_owned();
+            return Err(broken(LinkName::Configured, what, of_object, "spec.groups".to_owned(), fix));
+        };
+        if state.health == "err" {
+            let what = format!("the rule that records {name} fails: {}", state.last_error);
+            let fix = format!("correct its expression: {}", state.query);
+            return Err(broken(LinkName::Evaluated, what, of_object, "spec.groups".to_owned(), fix));
+        }
+        if self.facts.fresh().next().is_none() {
+            let what = format!("the rule that records {name} is evaluated, and its expression yields nothing");
+            let mut found = broken(
+                LinkName::Evaluated,
+                what,
+                of_object,
+                "spec.groups".to_owned(),
+                "ask why about the metrics in it".to_owned(),
+            );
+            found.details.push(format!("expr    {}", state.query));
+            return Err(found);
+        }
+        let of_now: Vec<Series> = self.facts.fresh().cloned().collect();
+        let nothing = Value::Null;
+        let endpoint = Endpoint { kind: MonitorKind::ScrapeConfig, monitor: &nothing, index: 0 };
+        self.labelled(endpoint, &of_now).map_err(|mut broken| {
+            broken.object = of_object;
+            broken.field = "spec.groups".to_owned();
+            broken
+        })?;
+        Ok("The rule is evaluated; the series comes with the next evaluation.".to_owned())
+    }
+
+    /// Adds when the series was last seen; what is only old is told as that.
+    fn aged(&self, mut broken: Broken) -> Broken {
+        let wanted = self.facts.recent.iter().filter(|recent| unmet(self.selector.matchers(), &recent.series).is_none());
+        let Some(last) = wanted.min_by(|a, b| a.age.total_cmp(&b.age)) else { return broken };
+        let pod = last.series.label("pod");
+        let namespace = last.series.label("namespace");
+        if broken.link == LinkName::Exposed && !pod.is_empty() && find(&self.facts.pods, namespace, pod).is_none() {
+            return Broken {
+                link: LinkName::Fresh,
+                what: format!("its last sample is {} old: pod {namespace}/{pod} is gone", ago(last.age)),
+                object: format!("Pod {namespace}/{pod}"),
+                field: String::new(),
+                fix: "a counter begins anew in a new pod; ask for a time in which the pod lived, or without its labels"
+                    .to_owned(),
+                details: vec![format!("was     {}", last.series)],
+            };
+        }
+        let still = if self.facts.now.is_empty() { "" } else { "; queries show it until it is five minutes old" };
+        broken.details.push(format!("last    a sample {} ago{still}", ago(last.age)));
+        broken
+    }
+}
+
+/// Whether a PrometheusRule records a metric.
+fn records(object: &Value, name: &str) -> bool {
+    let groups = object["spec"]["groups"].as_array().into_iter().flatten();
+    groups.flat_map(|group| group["rules"].as_array().into_iter().flatten()).any(|rule| rule["record"] == name)
+}
+
+/// A series' labels with those of its target, as a scrape joins them (`scrape/scrape.go`, `mutateSampleLabels`).
+fn scraped_labels(series: &Series, of_target: &Labels, honour: bool) -> Labels {
+    let mut labels = series.labels.clone();
+    for (name, value) in of_target.iter().filter(|(name, _)| !name.starts_with("__")) {
+        if honour {
+            labels.entry(name.clone()).or_insert_with(|| value.clone());
+            continue;
+        }
+        if let Some(old) = labels.insert(name.clone(), value.clone()) {
+            let mut exported = format!("exported_{name}");
+            while labels.contains_key(&exported) || of_target.contains_key(&exported) {
+                exported = format!("exported_{exported}");
+            }
+            labels.insert(exported, old);
+        }
+    }
+    labels
+}
