@@ -7,6 +7,7 @@ mod bench;
 mod clients;
 mod command_line;
 mod container;
+mod contract;
 mod operator;
 mod relabel;
 mod scenarios;
@@ -23,6 +24,7 @@ fn main() {
     trials.extend(clients::trials());
     trials.extend(container::trials());
     trials.extend(operator::trials());
+    trials.extend(contract::trials());
     trials.extend(relabel::trials());
     trials.extend(why::trials());
     libtest_mimic::run(&arguments, trials).exit();

@@ -6,7 +6,11 @@ use libtest_mimic::Trial;
 use crate::bench::{Folder, prometheus, root, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("operator render, read by promtool", render), trial("operator render refuses what it cannot read", refused)]
+    vec![
+        trial("operator render, read by promtool", render),
+        trial("operator render of an Alertmanager, read by amtool", render_alertmanager),
+        trial("operator render refuses what it cannot read", refused),
+    ]
 }
 
 const MONITORS: &str = "tests/it/operator/monitors.yaml";
@@ -30,6 +34,29 @@ fn render() -> Result<()> {
         let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
         ensure!(checked.status.success(), "promtool check {what}: {said}");
     }
+    Ok(())
+}
+
+fn render_alertmanager() -> Result<()> {
+    let folder = Folder::new()?;
+    let file = root().join("tests/it/operator/alertmanager.yaml");
+    let arguments = ["operator", "render", file.to_str().unwrap_or_default(), "--alertmanager", "monitoring/main"];
+    let output = folder.lab(&arguments).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (config, rejected) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    crate::scenarios::hold("operator-render-alertmanager", &format!("{config}---\n{rejected}"));
+    let found = match prometheus()?.alertmanager {
+        Ok(found) => found.alertmanager.with_file_name("amtool"),
+        Err(why) => {
+            eprintln!("not run: amtool has not read it, since there is no Alertmanager: {why}");
+            return Ok(());
+        }
+    };
+    let config_file = folder.path().join("alertmanager.yml");
+    std::fs::write(&config_file, config)?;
+    let checked = std::process::Command::new(found).arg("check-config").arg(&config_file).output()?;
+    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    ensure!(checked.status.success() && said.contains("SUCCESS"), "amtool: {said}");
     Ok(())
 }
 

@@ -39,6 +39,9 @@ enum Task {
     /// Compile monitoring objects as the operator does, without a lab.
     #[command(disable_help_flag = true)]
     Operator(External),
+    /// Hold dashboards and rules against the series that they read.
+    #[command(disable_help_flag = true)]
+    Contract(External),
     /// Run the API server alone, with the controllers that belong to it.
     #[command(disable_help_flag = true)]
     Apiserver(External),
@@ -110,6 +113,7 @@ fn run() -> Result<ExitCode> {
         Task::Fault(external) => lab(&with("fault", external)),
         Task::Ledger(external) => lab(&with("ledger", external)),
         Task::Operator(external) => lab(&with("operator", external)),
+        Task::Contract(external) => lab(&with("contract", external)),
         Task::Apiserver(external) => lab(&with("apiserver", external)),
         Task::Tidy => tidy::run(&root()),
         Task::Codegen => codegen(),

@@ -27,6 +27,7 @@ pub struct ProcessProgram {
     path: PathBuf,
     adapt: Box<Adapt>,
     pid_folder: PathBuf,
+    folder: Option<PathBuf>,
 }
 
 impl ProcessProgram {
@@ -36,13 +37,23 @@ impl ProcessProgram {
         pid_folder: PathBuf,
         adapt: impl Fn(&ContainerContext, Vec<String>) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
-        Self { path, adapt: Box::new(adapt), pid_folder }
+        Self { path, adapt: Box::new(adapt), pid_folder, folder: None }
+    }
+
+    /// The same with a working folder of its own, for a program that looks for files from there.
+    #[must_use]
+    pub fn in_folder(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(folder);
+        self
     }
 
     async fn start(&self, context: &ContainerContext) -> std::io::Result<Exit> {
         let arguments = (self.adapt)(context, context.arguments());
         let mut command = prepare(&self.path, context);
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
         let pid_file = self.pid_folder.join(pid.to_string());

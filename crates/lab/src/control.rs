@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use faults::{ArmedRule, Entry, Rule, Snapshot, bears_token, control_answer, control_refusal};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use scenario::Notification;
 use scenario::reconcile::Reconciliation;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -58,6 +59,7 @@ async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken)
     let (head, body) = request.into_parts();
     match (&head.method, head.uri.path()) {
         (&Method::GET, "/missing") => control_answer(StatusCode::OK, &embedded::missing(&lab.client(), lab.release())),
+        (&Method::GET, "/notifications") => control_answer(StatusCode::OK, &lab.notifications().list()),
         (&Method::GET, "/reconcile") => {
             let query = kubeapi::Query::parse(head.uri.query().unwrap_or_default());
             let seconds = query.get("seconds").and_then(|text| text.parse().ok()).unwrap_or(0).min(MAX_RECONCILE);
@@ -135,6 +137,14 @@ impl Control {
         }
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         bail!(Failure::new(Exit::Usage, value["error"].as_str().unwrap_or("the lab refused").to_owned()))
+    }
+
+    /// What Alertmanager has sent.
+    ///
+    /// # Errors
+    /// When the lab does not answer.
+    pub async fn notifications(&self) -> Result<Vec<Notification>> {
+        self.send(reqwest::Method::GET, "/notifications", None).await
     }
 
     /// What is not up yet.

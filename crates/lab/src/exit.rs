@@ -21,6 +21,8 @@ pub enum Exit {
     NotRunning = 6,
     /// A tool, a file or a right that is needed is missing here.
     EnvironmentMissing = 7,
+    /// A dashboard or rule reads what is not there.
+    ContractBroken = 8,
     /// It was interrupted.
     Interrupted = 130,
 }
@@ -35,6 +37,7 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::LabFailed, "the lab did not come up, or broke"),
     (Exit::NotRunning, "no lab of that name runs"),
     (Exit::EnvironmentMissing, "a tool, a file or a right that is needed is missing here"),
+    (Exit::ContractBroken, "a dashboard or rule reads a metric or label that is not there"),
     (Exit::Interrupted, "interrupted"),
 ];
 

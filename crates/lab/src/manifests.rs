@@ -4,6 +4,7 @@
 const FILES: &[(&str, &str)] = &[
     ("crds/monitoring.yaml", include_str!("../../../manifests/crds/monitoring.yaml")),
     ("monitoring/prometheus.yaml", include_str!("../../../manifests/monitoring/prometheus.yaml")),
+    ("monitoring/alertmanager.yaml", include_str!("../../../manifests/monitoring/alertmanager.yaml")),
     ("monitoring/operator.yaml", include_str!("../../../manifests/monitoring/operator.yaml")),
     ("kubevirt/endpointslices.yaml", include_str!("../../../manifests/kubevirt/endpointslices.yaml")),
     ("kubevirt/v1.9.0/operator.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/operator.yaml")),
@@ -23,6 +24,7 @@ pub fn for_release(release: &str) -> &'static [&'static str] {
         "v0.11.0" => &[
             "crds/monitoring.yaml",
             "monitoring/prometheus.yaml",
+            "monitoring/alertmanager.yaml",
             "monitoring/operator.yaml",
             "kubevirt/v0.11.0/kubevirt.yaml",
             "blog/v0.11/kubevirt-servicemonitor.yml",
@@ -30,6 +32,7 @@ pub fn for_release(release: &str) -> &'static [&'static str] {
         _ => &[
             "crds/monitoring.yaml",
             "monitoring/prometheus.yaml",
+            "monitoring/alertmanager.yaml",
             "monitoring/operator.yaml",
             "kubevirt/v1.9.0/operator.yaml",
             "kubevirt/endpointslices.yaml",

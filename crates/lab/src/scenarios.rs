@@ -12,7 +12,7 @@ use kubeapi::{LabelSelector, Query, object};
 use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
-use scenario::{Delete, FaultUse, LabError, PodLog, Problem, Report, Scenario};
+use scenario::{Delete, FaultUse, LabError, Notification, PodLog, Problem, Report, Scenario};
 use serde_json::Value;
 
 use crate::embedded::{self, Lab, Options};
@@ -185,6 +185,10 @@ impl scenario::Lab for Bench {
 
     fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleState>, LabError>> {
         Box::pin(async { self.prometheus()?.rules().await.map_err(|error| failed(&error)) })
+    }
+
+    fn notifications(&self) -> BoxFuture<'_, Result<Vec<Notification>, LabError>> {
+        Box::pin(async { Ok(self.lab.notifications().list()) })
     }
 
     fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>> {

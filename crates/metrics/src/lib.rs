@@ -3,6 +3,7 @@
 //! Architecture invariant: this crate knows neither Kubernetes nor KubeVirt, and opens no files.
 
 mod exposition;
+mod names;
 mod normal;
 mod prometheus;
 mod registry;
@@ -10,7 +11,8 @@ pub mod relabel;
 mod series;
 
 pub use exposition::{Exposition, ParseError, parse};
+pub use names::nearest;
 pub use normal::{Normaliser, diff, render};
-pub use prometheus::{Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
+pub use prometheus::{ActiveAlert, Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
 pub use registry::{Family, Kind, Registry, go_float};
 pub use series::{Labels, Sample, Series};

@@ -70,6 +70,17 @@ pub struct Targets {
     pub dropped_targets: Vec<Target>,
 }
 
+/// An alert that is pending or fires.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ActiveAlert {
+    /// Its labels, the name included.
+    #[serde(default)]
+    pub labels: Labels,
+    /// `pending` or `firing`.
+    #[serde(default)]
+    pub state: String,
+}
+
 /// An alerting or recording rule.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RuleState {
@@ -87,6 +98,9 @@ pub struct RuleState {
     /// What went wrong last.
     #[serde(default, rename = "lastError")]
     pub last_error: String,
+    /// The alerts that come of it at the moment.
+    #[serde(default)]
+    pub alerts: Vec<ActiveAlert>,
 }
 
 /// Why there is no answer.

@@ -25,6 +25,8 @@ pub struct Input {
     pub scrape_configs: Vec<Value>,
     /// PrometheusRules of all namespaces.
     pub rules: Vec<Value>,
+    /// AlertmanagerConfigs of all namespaces.
+    pub alertmanager_configs: Vec<Value>,
     /// Secrets that monitors may name.
     pub secrets: Vec<Value>,
     /// ConfigMaps that monitors may name.
@@ -48,6 +50,7 @@ impl Input {
                 "Probe" => input.probes.push(object),
                 "ScrapeConfig" => input.scrape_configs.push(object),
                 "PrometheusRule" => input.rules.push(object),
+                "AlertmanagerConfig" => input.alertmanager_configs.push(object),
                 "Secret" => input.secrets.push(object),
                 "ConfigMap" => input.config_maps.push(object),
                 _ => {}

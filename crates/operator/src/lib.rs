@@ -1,15 +1,19 @@
-//! monitoring.coreos.com objects to what Prometheus reads: prometheus.yml, rule files, and the objects that run it.
+//! monitoring.coreos.com objects to what Prometheus and Alertmanager read: prometheus.yml, rule files, alertmanager.yml, and the
+//! objects that run them.
 //!
 //! Everything is a function of the objects it is given. The rules are prometheus-operator's (facts/kube-prometheus.md §3);
 //! an object that it would reject is rejected here with the reason, and the rest goes on.
 //!
 //! Architecture invariant: this crate does not know how a pod runs, and asks no cluster anything.
 
+mod alertmanager;
+mod alertmanager_objects;
 mod assets;
 mod compile;
 mod objects;
 mod pod_monitor;
 mod probe;
+mod receiver;
 mod relabel;
 mod rules;
 mod scrape;
@@ -18,6 +22,8 @@ mod selection;
 mod service_monitor;
 mod version;
 
+pub use alertmanager::{ALERTMANAGER_KEY, CompiledAlertmanager, compile_alertmanager};
+pub use alertmanager_objects::alertmanager_objects;
 pub use compile::{Compiled, Input, Rejection, compile};
 pub use objects::{CONFIG_KEY, owned_objects};
 pub use rules::RuleFiles;

@@ -13,11 +13,24 @@ use crate::compile::{Compiled, workload_name};
 /// The key of the configuration in its Secret; its content is gzipped YAML.
 pub const CONFIG_KEY: &str = "prometheus.yaml.gz";
 
+/// The reloader of configurations.
+pub(crate) const RELOADER: &str = "quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1";
+
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     // Writing to memory does not fail.
     let _ = encoder.write_all(text.as_bytes());
     encoder.finish().unwrap_or_default()
+}
+
+/// A configuration as a Secret holds it: YAML, gzipped, in base64.
+pub(crate) fn packed(config: &Value) -> Result<String, wire::yaml::YamlError> {
+    Ok(base64::engine::general_purpose::STANDARD.encode(gzip(&wire::yaml::to_string(config)?)))
+}
+
+/// What a container asks for.
+pub(crate) fn resources(spec: &Value) -> Value {
+    if spec["resources"].is_object() { spec["resources"].clone() } else { json!({}) }
 }
 
 fn metadata(prometheus: &Value, name: &str) -> Value {
@@ -35,8 +48,7 @@ fn metadata(prometheus: &Value, name: &str) -> Value {
 /// When the configuration cannot be written as YAML.
 pub fn owned_objects(prometheus: &Value, compiled: &Compiled) -> Result<Vec<Value>, wire::yaml::YamlError> {
     let workload = workload_name(prometheus);
-    let config = gzip(&wire::yaml::to_string(&compiled.config)?);
-    let encoded = base64::engine::general_purpose::STANDARD.encode(config);
+    let encoded = packed(&compiled.config)?;
     let mut objects = vec![json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": metadata(prometheus, &workload),
@@ -71,7 +83,6 @@ fn stateful_set(prometheus: &Value, workload: &str, rule_maps: &[String]) -> Val
     let name = object::name(prometheus);
     let version = spec["version"].as_str().unwrap_or("3.13.2").trim_start_matches('v');
     let image = spec["image"].as_str().map_or_else(|| format!("quay.io/prometheus/prometheus:v{version}"), str::to_owned);
-    let reloader = "quay.io/prometheus-operator/prometheus-config-reloader:v0.93.1";
     let selector = json!({
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/managed-by": "prometheus-operator",
@@ -161,7 +172,7 @@ fn stateful_set(prometheus: &Value, workload: &str, rule_maps: &[String]) -> Val
                     "terminationGracePeriodSeconds": 600,
                     "initContainers": [{
                         "name": "init-config-reloader",
-                        "image": reloader,
+                        "image": RELOADER,
                         "command": ["/bin/prometheus-config-reloader"],
                         "args": init_arguments,
                         "env": environment,
@@ -176,12 +187,12 @@ fn stateful_set(prometheus: &Value, workload: &str, rule_maps: &[String]) -> Val
                             "ports": [{"name": "web", "containerPort": 9090}],
                             "readinessProbe": probe("/-/ready", 5, 3),
                             "livenessProbe": probe("/-/healthy", 5, 6),
-                            "resources": if spec["resources"].is_object() { spec["resources"].clone() } else { json!({}) },
+                            "resources": resources(spec),
                             "volumeMounts": mounts,
                         },
                         {
                             "name": "config-reloader",
-                            "image": reloader,
+                            "image": RELOADER,
                             "command": ["/bin/prometheus-config-reloader"],
                             "args": reloader_arguments,
                             "env": environment,

@@ -54,6 +54,7 @@ pub(crate) fn prefix(kind: &str) -> &'static str {
         "Probe" => "probe",
         "ScrapeConfig" => "scrapeConfig",
         "PrometheusRule" => "rule",
+        "AlertmanagerConfig" => "alertmanagerConfig",
         _ => "serviceMonitor",
     }
 }

@@ -1,4 +1,4 @@
-//! Versions of Prometheus, on which the output depends.
+//! Versions of Prometheus and Alertmanager, on which the output depends.
 
 /// A version; what is left out is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,10 +7,18 @@ pub(crate) struct Version(u32, u32);
 /// What the operator runs where no version is asked for (facts/kube-prometheus.md §3.9).
 const DEFAULT: Version = Version(3, 13);
 
+/// The same for Alertmanager (prometheus-operator `pkg/operator/defaults.go`).
+const DEFAULT_ALERTMANAGER: Version = Version(0, 33);
+
 impl Version {
-    /// That of a Prometheus or Alertmanager object.
+    /// That of a Prometheus object.
     pub(crate) fn of(spec: &serde_json::Value) -> Self {
         spec["version"].as_str().and_then(Self::parse).unwrap_or(DEFAULT)
+    }
+
+    /// That of an Alertmanager object.
+    pub(crate) fn of_alertmanager(spec: &serde_json::Value) -> Self {
+        spec["version"].as_str().and_then(Self::parse).unwrap_or(DEFAULT_ALERTMANAGER)
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -94,7 +94,8 @@ pub fn parse(
     for (index, expectation) in scenario.expect.iter().enumerate() {
         let at = || places.item("expect", index);
         if expectation.count() != 1 {
-            problems.push(problem(at(), "an expectation needs one of query, targets, alerts, logs, why".to_owned()));
+            problems
+                .push(problem(at(), "an expectation needs one of query, targets, alerts, notification, logs, why".to_owned()));
         }
         for time in expectation.within.iter().chain(&expectation.hold) {
             if duration(time).is_none() {
@@ -102,10 +103,17 @@ pub fn parse(
             }
         }
         if let Some(alerts) = &expectation.alerts
-            && !matches!(alerts.state.as_str(), "inactive" | "pending" | "firing")
+            && !matches!(alerts.state.as_str(), "inactive" | "pending" | "firing" | "resolved")
         {
-            let message = format!("an alert is inactive, pending or firing, never {:?}", alerts.state);
+            let message = format!("an alert is inactive, pending, firing or resolved, never {:?}", alerts.state);
             problems.push(problem(at(), message));
+        }
+    }
+    for (index, expectation) in scenario.expect.iter().enumerate() {
+        let status = expectation.notification.as_ref().and_then(|wanted| wanted.status.as_deref());
+        if let Some(status) = status.filter(|status| !matches!(*status, "firing" | "resolved")) {
+            let message = format!("a notification says firing or resolved, never {status:?}");
+            problems.push(problem(places.item("expect", index), message));
         }
     }
     for (index, snapshot) in scenario.snapshot.iter().enumerate() {

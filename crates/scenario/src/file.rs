@@ -155,6 +155,9 @@ pub struct Expectation {
     /// Alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<AlertExpectation>,
+    /// What Alertmanager has sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification: Option<NotificationExpectation>,
     /// Lines of logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogExpectation>,
@@ -180,15 +183,21 @@ impl Expectation {
             .map(Check::Query)
             .or_else(|| self.targets.as_ref().map(Check::Targets))
             .or_else(|| self.alerts.as_ref().map(Check::Alerts))
+            .or_else(|| self.notification.as_ref().map(Check::Notification))
             .or_else(|| self.logs.as_ref().map(Check::Logs))
             .or_else(|| self.why.as_ref().map(Check::Why))
     }
 
     pub(crate) fn count(&self) -> usize {
-        [self.query.is_some(), self.targets.is_some(), self.alerts.is_some(), self.logs.is_some(), self.why.is_some()]
-            .into_iter()
-            .filter(|set| *set)
-            .count()
+        let set = [
+            self.query.is_some(),
+            self.targets.is_some(),
+            self.alerts.is_some(),
+            self.notification.is_some(),
+            self.logs.is_some(),
+            self.why.is_some(),
+        ];
+        set.into_iter().filter(|set| *set).count()
     }
 }
 
@@ -201,6 +210,8 @@ pub enum Check<'a> {
     Targets(&'a TargetExpectation),
     /// Alerts.
     Alerts(&'a AlertExpectation),
+    /// A notification.
+    Notification(&'a NotificationExpectation),
     /// Log lines.
     Logs(&'a LogExpectation),
     /// The lab's explanation.
@@ -245,8 +256,28 @@ pub struct TargetExpectation {
 pub struct AlertExpectation {
     /// Their names; each must be there with healthy rules.
     pub names: Vec<String>,
-    /// `inactive`, `pending` or `firing`.
+    /// `inactive`, `pending` or `firing`; `resolved` for one that has fired and is inactive.
     pub state: String,
+    /// Labels that one alert of each, pending or firing, has; `*` stands for anything.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// A notification that Alertmanager has sent to the lab.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NotificationExpectation {
+    /// The alert's name; `*` stands for anything.
+    pub alert: String,
+    /// `firing` or `resolved`; either without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Labels that it has; `*` stands for anything.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// So many in all; at least one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
 }
 
 /// Lines in the logs of pods.

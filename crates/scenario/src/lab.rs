@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
-use metrics::{Exposition, RuleState, Sample, Target};
+use jiff::Timestamp;
+use metrics::{Exposition, Labels, RuleState, Sample, Target};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::file::Delete;
@@ -33,6 +35,21 @@ pub struct PodPage {
     pub page: Exposition,
 }
 
+/// What somebody was told about an alert.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Notification {
+    /// When.
+    pub at: Timestamp,
+    /// By which receiver of the configuration.
+    pub receiver: String,
+    /// `firing` or `resolved`.
+    pub status: String,
+    /// The alert's labels.
+    pub labels: Labels,
+    /// Its annotations.
+    pub annotations: Labels,
+}
+
 /// A fault's name with how often it decided and may decide.
 pub type FaultUse = (String, u64, Option<u64>);
 
@@ -56,6 +73,8 @@ pub trait Lab: Send + Sync {
     fn targets(&self) -> BoxFuture<'_, Result<Vec<Target>, LabError>>;
     /// Prometheus' rules.
     fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleState>, LabError>>;
+    /// What Alertmanager has sent, oldest first.
+    fn notifications(&self) -> BoxFuture<'_, Result<Vec<Notification>, LabError>>;
     /// The logs of pods whose names begin so.
     fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>>;
     /// Why a series is not there, or a monitor yields nothing.

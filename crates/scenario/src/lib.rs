@@ -12,10 +12,10 @@ mod run;
 
 pub use check::{Problem, parse};
 pub use file::{
-    AlertExpectation, Alerts, Check, Delete, Expectation, Given, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step,
-    TargetExpectation, Wait, WhyExpectation, duration,
+    AlertExpectation, Alerts, Check, Delete, Expectation, Given, LogExpectation, NotificationExpectation, QueryExpectation,
+    Scenario, SnapshotSpec, Step, TargetExpectation, Wait, WhyExpectation, duration,
 };
-pub use lab::{FaultUse, Lab, LabError, PodLog, PodPage};
+pub use lab::{FaultUse, Lab, LabError, Notification, PodLog, PodPage};
 pub use report::{Line, Report, SnapshotText, Verdict};
 pub use run::run;
 

@@ -1,14 +1,15 @@
 //! Running a checked scenario against a lab.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use metrics::{Normaliser, Sample, render};
+use metrics::{Labels, Normaliser, Sample, Series, render};
 
 use crate::file::{
-    AlertExpectation, Check, Expectation, LogExpectation, QueryExpectation, Scenario, SnapshotSpec, Step, TargetExpectation,
-    Wait, duration,
+    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, Scenario, SnapshotSpec,
+    Step, TargetExpectation, Wait, duration,
 };
-use crate::lab::{Lab, LabError};
+use crate::lab::{Lab, LabError, Notification};
 use crate::reconcile::{self, Cause, Counter, Reconciliation};
 use crate::report::{Line, Report, SnapshotText, Verdict};
 
@@ -196,6 +197,10 @@ fn describe(check: Check<'_>) -> String {
         Check::Targets(TargetExpectation { count: Some(count), .. }) => format!("{count} targets"),
         Check::Targets(_) => "all targets up".to_owned(),
         Check::Alerts(alerts) => format!("{} {}", alerts.names.join(", "), alerts.state),
+        Check::Notification(wanted) => {
+            let status = wanted.status.as_deref().unwrap_or("firing or resolved");
+            format!("notified that {} is {status}", wanted.alert)
+        }
         Check::Logs(logs) => format!("log of {}: {}", logs.pod, logs.contains.join(" … ")),
         Check::Why(why) => format!("asked why {}, the lab says: {}", why.ask, why.contains),
     }
@@ -206,6 +211,7 @@ async fn look(check: Check<'_>, lab: &dyn Lab) -> Seen {
         Check::Query(query) => look_query(query, lab).await,
         Check::Targets(targets) => look_targets(targets, lab).await,
         Check::Alerts(alerts) => look_alerts(alerts, lab).await,
+        Check::Notification(wanted) => look_notification(wanted, lab).await,
         Check::Logs(logs) => look_logs(logs, lab).await,
         Check::Why(why) => {
             let said = lab.why(fill(&why.ask, lab)).await.map_err(|error| error.to_string())?;
@@ -261,23 +267,59 @@ async fn look_targets(wanted: &TargetExpectation, lab: &dyn Lab) -> Seen {
     if all_up && count { Ok(seen) } else { Err(seen) }
 }
 
+/// Whether labels have all that is wanted of them.
+fn labels_fit(wanted: &BTreeMap<String, String>, labels: &Labels, lab: &dyn Lab) -> bool {
+    wanted.iter().all(|(name, pattern)| fits(&fill(pattern, lab), labels.get(name).map_or("", String::as_str)))
+}
+
 async fn look_alerts(wanted: &AlertExpectation, lab: &dyn Lab) -> Seen {
     let rules = lab.rules().await.map_err(|error| error.to_string())?;
+    let resolved = wanted.state == "resolved";
+    let state = if resolved { "inactive" } else { &wanted.state };
     let mut seen = Vec::new();
     let mut fine = true;
     for name in &wanted.names {
-        match rules.iter().find(|rule| rule.name == *name) {
-            Some(rule) => {
-                fine &= rule.state == wanted.state && rule.health == "ok";
-                seen.push(format!("{name} {} ({})", rule.state, rule.health));
-            }
-            None => {
-                fine = false;
-                seen.push(format!("{name} is no rule of Prometheus"));
-            }
+        let Some(rule) = rules.iter().find(|rule| rule.name == *name) else {
+            fine = false;
+            seen.push(format!("{name} is no rule of Prometheus"));
+            continue;
+        };
+        let with_labels = rule.alerts.iter().any(|alert| labels_fit(&wanted.labels, &alert.labels, lab));
+        fine &= rule.state == state && rule.health == "ok" && (wanted.labels.is_empty() || state == "inactive" || with_labels);
+        let mut told = format!("{name} {} ({})", rule.state, rule.health);
+        for alert in &rule.alerts {
+            told = format!("{told}\n  {} {}", Series { name: String::new(), labels: alert.labels.clone() }, alert.state);
         }
+        if resolved {
+            let fired = format!("count_over_time(ALERTS{{alertname={name:?},alertstate=\"firing\"}}[1h])");
+            let fired = lab.query(fired).await.map_err(|error| error.to_string())?;
+            let fired = fired.iter().any(|sample| labels_fit(&wanted.labels, &sample.series.labels, lab));
+            fine &= fired;
+            told = format!("{told}, has {}fired", if fired { "" } else { "not " });
+        }
+        seen.push(told);
     }
     let seen = seen.join("\n");
+    if fine { Ok(seen) } else { Err(seen) }
+}
+
+async fn look_notification(wanted: &NotificationExpectation, lab: &dyn Lab) -> Seen {
+    let all = lab.notifications().await.map_err(|error| error.to_string())?;
+    let alert = BTreeMap::from([("alertname".to_owned(), wanted.alert.clone())]);
+    let of_alert: Vec<&Notification> = all.iter().filter(|one| labels_fit(&alert, &one.labels, lab)).collect();
+    let fitting = of_alert
+        .iter()
+        .filter(|one| {
+            wanted.status.as_ref().is_none_or(|status| one.status == *status) && labels_fit(&wanted.labels, &one.labels, lab)
+        })
+        .count();
+    let told = |one: &&Notification| format!("{} {}", one.status, Series { name: String::new(), labels: one.labels.clone() });
+    let seen = if of_alert.is_empty() {
+        format!("{} notifications, none of {}", all.len(), wanted.alert)
+    } else {
+        of_alert.iter().map(told).collect::<Vec<_>>().join("\n")
+    };
+    let fine = wanted.count.map_or(fitting > 0, |count| fitting == count);
     if fine { Ok(seen) } else { Err(seen) }
 }
 

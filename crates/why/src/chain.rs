@@ -5,17 +5,11 @@ use metrics::{Target, relabel};
 use operator::{Compiled, Unselected};
 use serde_json::Value;
 
+use crate::endpoint::{Endpoint, Focus, leads_to, monitors};
 use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
 use crate::facts::{Facts, Review, find};
 use crate::question::{MonitorKind, Question};
-use crate::{names, target};
-
-/// A pod that is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Focus<'a> {
-    pub(crate) namespace: &'a str,
-    pub(crate) pod: &'a str,
-}
+use crate::target;
 
 /// Facts with what the operator makes of them.
 pub(crate) struct View<'a> {
@@ -23,130 +17,14 @@ pub(crate) struct View<'a> {
     compiled: Compiled,
 }
 
-/// A monitor's endpoint.
-#[derive(Clone, Copy)]
-pub(crate) struct Endpoint<'a> {
-    pub(crate) kind: MonitorKind,
-    pub(crate) monitor: &'a Value,
-    pub(crate) index: usize,
-}
-
 /// The links that hold, and what is at their end: targets that are scraped, or the broken link.
 pub(crate) struct Outcome<'a> {
     pub(crate) links: Vec<Link>,
-    pub(crate) end: Result<Vec<&'a Target>, Broken>,
+    pub(crate) end: Result<Vec<&'a Target>, Box<Broken>>,
 }
 
-impl<'a> Endpoint<'a> {
-    /// All endpoints of a monitor; one for kinds that have no list of them.
-    pub(crate) fn of(kind: MonitorKind, monitor: &'a Value) -> Vec<Self> {
-        let count = match Self::list(kind) {
-            Some(list) => monitor["spec"][list].as_array().map_or(0, Vec::len),
-            None => 1,
-        };
-        (0..count.max(1)).map(|index| Self { kind, monitor, index }).collect()
-    }
-
-    fn list(kind: MonitorKind) -> Option<&'static str> {
-        match kind {
-            MonitorKind::ServiceMonitor => Some("endpoints"),
-            MonitorKind::PodMonitor => Some("podMetricsEndpoints"),
-            MonitorKind::Probe | MonitorKind::ScrapeConfig => None,
-        }
-    }
-
-    /// The name of its job in the configuration.
-    pub(crate) fn job(self) -> String {
-        let (namespace, name) = (object::namespace(self.monitor), object::name(self.monitor));
-        match Self::list(self.kind) {
-            Some(_) => format!("{}/{namespace}/{name}/{}", self.kind.job(), self.index),
-            None => format!("{}/{namespace}/{name}", self.kind.job()),
-        }
-    }
-
-    pub(crate) fn spec(self) -> &'a Value {
-        match Self::list(self.kind) {
-            Some(list) => &self.monitor["spec"][list][self.index],
-            None => &self.monitor["spec"],
-        }
-    }
-
-    /// A field of the endpoint, with its path.
-    pub(crate) fn path(self, field: &str) -> String {
-        match Self::list(self.kind) {
-            Some(list) => format!("spec.{list}[{}].{field}", self.index),
-            None => format!("spec.{field}"),
-        }
-    }
-
-    pub(crate) fn object(self) -> String {
-        format!("{} {}", self.kind.name(), object::key(self.monitor))
-    }
-
-    /// The namespaces in which it looks; nothing for all.
-    fn namespaces(self, prometheus: &Value) -> Option<Vec<&'a str>> {
-        let own = vec![object::namespace(self.monitor)];
-        let selector = &self.monitor["spec"]["namespaceSelector"];
-        if prometheus["spec"]["ignoreNamespaceSelectors"] == true {
-            return Some(own);
-        }
-        if selector["any"] == true {
-            return None;
-        }
-        let names: Vec<&str> = selector["matchNames"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        Some(if names.is_empty() { own } else { names })
-    }
-
-    fn looks_into(self, prometheus: &Value, namespace: &str) -> bool {
-        self.namespaces(prometheus).is_none_or(|names| names.contains(&namespace))
-    }
-
-    fn selector(self) -> LabelSelector {
-        LabelSelector::from_object(&self.monitor["spec"]["selector"]).unwrap_or_default()
-    }
-
-    /// What it selects of Services (ServiceMonitor) or pods (PodMonitor).
-    pub(crate) fn matched(self, facts: &'a Facts) -> Vec<&'a Value> {
-        let selector = self.selector();
-        self.candidates(facts).iter().filter(|found| self.takes(facts, &selector, found)).collect()
-    }
-
-    fn takes(self, facts: &Facts, selector: &LabelSelector, found: &Value) -> bool {
-        self.looks_into(&facts.prometheus, object::namespace(found)) && selector.matches(&found["metadata"]["labels"])
-    }
-
-    fn candidates(self, facts: &'a Facts) -> &'a [Value] {
-        if self.kind == MonitorKind::PodMonitor { &facts.pods } else { &facts.services }
-    }
-
-    /// Whether it leads to a pod, if all its links hold.
-    pub(crate) fn aims_at(self, facts: &Facts, pod: &Value) -> bool {
-        match self.kind {
-            MonitorKind::ServiceMonitor => self.matched(facts).into_iter().any(|service| leads_to(service, pod)),
-            MonitorKind::PodMonitor => self.takes(facts, &self.selector(), pod),
-            MonitorKind::Probe | MonitorKind::ScrapeConfig => false,
-        }
-    }
-}
-
-/// Whether a Service has a pod behind it.
-pub(crate) fn leads_to(service: &Value, pod: &Value) -> bool {
-    let selector = LabelSelector::from_map(&service["spec"]["selector"]);
-    object::namespace(service) == object::namespace(pod) && !selector.is_empty() && selector.matches(&pod["metadata"]["labels"])
-}
-
-/// The monitoring objects of a kind.
-pub(crate) fn monitors(facts: &Facts, kind: MonitorKind) -> &[Value] {
-    match kind {
-        MonitorKind::ServiceMonitor => &facts.input.service_monitors,
-        MonitorKind::PodMonitor => &facts.input.pod_monitors,
-        MonitorKind::Probe => &facts.input.probes,
-        MonitorKind::ScrapeConfig => &facts.input.scrape_configs,
-    }
-}
-
-fn broken(link: LinkName, what: String, object: String, field: impl Into<String>, fix: String) -> Broken {
-    Broken { link, what, object, field: field.into(), fix, details: Vec::new() }
+fn broken(link: LinkName, what: String, object: String, field: impl Into<String>, fix: String) -> Box<Broken> {
+    Box::new(Broken { link, what, object, field: field.into(), fix, details: Vec::new() })
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -174,7 +52,12 @@ impl<'a> View<'a> {
         Outcome { links, end }
     }
 
-    fn links(&self, endpoint: Endpoint<'a>, focus: Option<Focus<'_>>, links: &mut Vec<Link>) -> Result<Vec<&'a Target>, Broken> {
+    fn links(
+        &self,
+        endpoint: Endpoint<'a>,
+        focus: Option<Focus<'_>>,
+        links: &mut Vec<Link>,
+    ) -> Result<Vec<&'a Target>, Box<Broken>> {
         let mut hold = |link: LinkName, seen: String| links.push(Link { link, seen });
         self.accepted(endpoint)?;
         self.selected(endpoint.kind.name(), endpoint.monitor)?;
@@ -208,7 +91,7 @@ impl<'a> View<'a> {
         Ok(targets)
     }
 
-    fn accepted(&self, endpoint: Endpoint<'_>) -> Result<(), Broken> {
+    fn accepted(&self, endpoint: Endpoint<'_>) -> Result<(), Box<Broken>> {
         let key = object::key(endpoint.monitor);
         let rejection = self.compiled.rejected.iter().find(|found| found.kind == endpoint.kind.name() && found.key == key);
         let Some(rejection) = rejection else { return Ok(()) };
@@ -229,7 +112,7 @@ impl<'a> View<'a> {
     }
 
     /// Whether the Prometheus selects a monitoring object.
-    pub(crate) fn selected(&self, kind: &str, candidate: &Value) -> Result<(), Broken> {
+    pub(crate) fn selected(&self, kind: &str, candidate: &Value) -> Result<(), Box<Broken>> {
         let prometheus = self.prometheus();
         let object = format!("{kind} {}", object::key(candidate));
         let (namespace, name) = (object::namespace(candidate), object::name(candidate));
@@ -294,7 +177,7 @@ impl<'a> View<'a> {
         })
     }
 
-    fn configured(&self, endpoint: Endpoint<'_>) -> Result<&'a Value, Broken> {
+    fn configured(&self, endpoint: Endpoint<'_>) -> Result<&'a Value, Box<Broken>> {
         let (job, prometheus) = (endpoint.job(), self.prometheus());
         if let Some(config) = self.running(&job) {
             return Ok(config);
@@ -322,7 +205,7 @@ impl<'a> View<'a> {
         format!("ServiceAccount {}/{name}", object::namespace(&self.facts.prometheus))
     }
 
-    fn permitted(&self, config: &Value) -> Result<(), Broken> {
+    fn permitted(&self, config: &Value) -> Result<(), Box<Broken>> {
         let needed = needed_reviews(config);
         let denied: Vec<&Review> = self.facts.denied.iter().filter(|denied| needed.contains(denied)).collect();
         let Some(first) = denied.first() else { return Ok(()) };
@@ -359,7 +242,7 @@ impl<'a> View<'a> {
         Err(broken(LinkName::Permitted, what, account, "rules of its Roles and ClusterRoles", fix))
     }
 
-    fn services(&self, endpoint: Endpoint<'a>) -> Result<Vec<&'a Value>, Broken> {
+    fn services(&self, endpoint: Endpoint<'a>) -> Result<Vec<&'a Value>, Box<Broken>> {
         let facts = self.facts;
         let matched = endpoint.matched(facts);
         if !matched.is_empty() {
@@ -424,7 +307,7 @@ impl<'a> View<'a> {
     }
 
     /// The Services that have the endpoint's port.
-    fn with_port(endpoint: Endpoint<'_>, services: &[&'a Value]) -> Result<Vec<&'a Value>, Broken> {
+    fn with_port(endpoint: Endpoint<'_>, services: &[&'a Value]) -> Result<Vec<&'a Value>, Box<Broken>> {
         let Some(port) = endpoint.spec()["port"].as_str().filter(|port| !port.is_empty()) else { return Ok(services.to_vec()) };
         let ports = |service: &'a Value| service["spec"]["ports"].as_array().into_iter().flatten();
         let with: Vec<&Value> =
@@ -434,9 +317,11 @@ impl<'a> View<'a> {
         }
         let Some(service) = services.first() else { return Ok(Vec::new()) };
         let all: Vec<&str> = ports(service).map(|found| found["name"].as_str().unwrap_or("")).collect();
-        let by_number = ports(service).find(|found| found["port"].to_string() == port || found["targetPort"].to_string() == port);
+        let number: Option<u64> = port.parse().ok();
+        let is_number = |value: &Value| number.is_some() && value.as_u64() == number;
+        let by_number = ports(service).find(|found| is_number(&found["port"]) || is_number(&found["targetPort"]));
         let lower = ports(service).find(|found| found["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(port)));
-        let nearest = names::nearest(port, all.iter().copied()).first().copied();
+        let nearest = metrics::nearest(port, all.iter().copied()).first().copied();
         let wanted =
             by_number.or(lower).and_then(|found| found["name"].as_str()).or(nearest).or(all.first().copied()).unwrap_or("");
         let shown: Vec<String> = ports(service)
@@ -459,7 +344,7 @@ impl<'a> View<'a> {
         Err(found)
     }
 
-    fn endpoints(&self, endpoint: Endpoint<'_>, services: &[&'a Value]) -> Result<(), Broken> {
+    fn endpoints(&self, endpoint: Endpoint<'_>, services: &[&'a Value]) -> Result<(), Box<Broken>> {
         let facts = self.facts;
         let has_addresses = |service: &Value| {
             let (namespace, name) = (object::namespace(service), object::name(service));
@@ -512,7 +397,7 @@ impl<'a> View<'a> {
         Err(found)
     }
 
-    fn pods(&self, endpoint: Endpoint<'a>) -> Result<Vec<&'a Value>, Broken> {
+    fn pods(&self, endpoint: Endpoint<'a>) -> Result<Vec<&'a Value>, Box<Broken>> {
         let matched = endpoint.matched(self.facts);
         if !matched.is_empty() {
             return Ok(matched);
@@ -535,7 +420,7 @@ impl<'a> View<'a> {
         Err(found)
     }
 
-    fn kept(&self, endpoint: Endpoint<'a>, config: &Value, focus: Option<Focus<'_>>) -> Result<Vec<&'a Target>, Broken> {
+    fn kept(&self, endpoint: Endpoint<'a>, config: &Value, focus: Option<Focus<'_>>) -> Result<Vec<&'a Target>, Box<Broken>> {
         let job = endpoint.job();
         let of_focus = |target: &&Target| {
             let discovered = |label: &str| target.discovered_labels.get(label).map_or("", String::as_str);
@@ -580,7 +465,7 @@ impl<'a> View<'a> {
                     .to_owned(),
             ));
         };
-        Err(target::dropped(endpoint, &self.facts.prometheus, config, &rules, &by))
+        Err(Box::new(target::dropped(endpoint, &self.facts.prometheus, config, &rules, &by)))
     }
 }
 
@@ -651,7 +536,7 @@ pub(crate) fn explain_monitor(kind: MonitorKind, namespace: &str, name: &str, fa
         None => {
             let all = monitors(facts, kind);
             let elsewhere = all.iter().find(|found| object::name(found) == name).map(object::key);
-            let near = names::nearest(name, all.iter().map(object::name)).first().map(|near| (*near).to_owned());
+            let near = metrics::nearest(name, all.iter().map(object::name)).first().map(|near| (*near).to_owned());
             let object = format!("{} {namespace}/{name}", kind.name());
             let mut missing = broken(
                 LinkName::Accepted,
@@ -661,7 +546,7 @@ pub(crate) fn explain_monitor(kind: MonitorKind, namespace: &str, name: &str, fa
                 format!("kubectl get {}s -A shows those that there are", kind.resource()),
             );
             missing.details.extend(elsewhere.or(near).map(|near| format!("nearest {near}")));
-            Verdict::Broken(vec![missing])
+            Verdict::Broken(vec![*missing])
         }
         Some(monitor) => {
             let endpoints = Endpoint::of(kind, monitor);
@@ -671,7 +556,7 @@ pub(crate) fn explain_monitor(kind: MonitorKind, namespace: &str, name: &str, fa
             for (_, outcome) in &outcomes {
                 match &outcome.end {
                     Ok(targets) => up += targets.len(),
-                    Err(broken) if !all.contains(broken) => all.push(broken.clone()),
+                    Err(broken) if !all.contains(broken) => all.push(broken.as_ref().clone()),
                     Err(_) => {}
                 }
             }

@@ -8,6 +8,7 @@
 //! Architecture invariant: a function of [`Facts`]. Who gathers them, and from which kind of cluster, it does not know.
 
 mod chain;
+mod endpoint;
 mod explanation;
 mod facts;
 mod names;

@@ -5,11 +5,12 @@ use metrics::relabel::{Names, Rule, labels_text, relabel};
 use metrics::{Labels, Series, Target};
 use serde_json::Value;
 
-use crate::chain::{Endpoint, Focus, View, furthest, leads_to, monitors};
+use crate::chain::{View, furthest};
+use crate::endpoint::{Endpoint, Focus, leads_to, monitors};
 use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
 use crate::facts::{Facts, Page, find};
 use crate::question::{MonitorKind, SeriesSelector, matcher_text, takes, unmet};
-use crate::{names, target};
+use crate::target;
 
 /// Series that Prometheus makes itself for each target.
 const OF_TARGETS: [&str; 8] = [
@@ -31,7 +32,7 @@ pub(crate) fn explain(selector: &SeriesSelector, facts: &Facts) -> Explanation {
     }
     let mut search = Search { selector, facts, view: View::new(facts), links: Vec::new() };
     let verdict = match search.run() {
-        Err(broken) => Verdict::Broken(vec![search.aged(broken)]),
+        Err(broken) => Verdict::Broken(vec![*search.aged(broken)]),
         Ok(left) => Verdict::Unexplained(left),
     };
     Explanation { question, links: search.links, verdict }
@@ -52,8 +53,8 @@ struct Exposer<'a> {
     series: Vec<Series>,
 }
 
-fn broken(link: LinkName, what: String, object: String, field: String, fix: String) -> Broken {
-    Broken { link, what, object, field, fix, details: Vec::new() }
+fn broken(link: LinkName, what: String, object: String, field: String, fix: String) -> Box<Broken> {
+    Box::new(Broken { link, what, object, field, fix, details: Vec::new() })
 }
 
 /// Seconds as people say them.
@@ -73,7 +74,7 @@ impl<'a> Search<'a> {
     }
 
     /// Walks; the text is what is left to say when every link holds.
-    fn run(&mut self) -> Result<String, Broken> {
+    fn run(&mut self) -> Result<String, Box<Broken>> {
         let name = self.selector.name();
         let recording = self.facts.input.rules.iter().find(|object| records(object, name));
         if let Some(object) = recording {
@@ -93,7 +94,7 @@ impl<'a> Search<'a> {
                 Ok(left) => return Ok(left),
                 Err((links, broken)) => {
                     // The one that went furthest tells most.
-                    if first.as_ref().is_none_or(|(_, old): &(Vec<Link>, Broken)| broken.link > old.link) {
+                    if first.as_ref().is_none_or(|(_, old): &(Vec<Link>, Box<Broken>)| broken.link > old.link) {
                         first = Some((links, broken));
                     }
                 }
@@ -129,7 +130,7 @@ impl<'a> Search<'a> {
     }
 
     /// Nobody exposes it.
-    fn unexposed(&self) -> Broken {
+    fn unexposed(&self) -> Box<Broken> {
         let name = self.selector.name();
         let unread: Vec<&Page> =
             self.facts.pages.iter().filter(|page| page.page.is_err() && self.wants("pod", &page.pod)).collect();
@@ -165,7 +166,7 @@ impl<'a> Search<'a> {
             );
             return found;
         }
-        let near = names::nearest(name, all.iter().copied());
+        let near = metrics::nearest(name, all.iter().copied());
         if let Some(first) = near.first() {
             found.details.push(format!("nearest {}", near.join(", ")));
             found.fix = format!("did you mean {first}?");
@@ -178,7 +179,7 @@ impl<'a> Search<'a> {
     }
 
     /// From a pod to its series in Prometheus.
-    fn follow(&self, exposer: &Exposer<'a>) -> Result<String, (Vec<Link>, Broken)> {
+    fn follow(&self, exposer: &Exposer<'a>) -> Result<String, (Vec<Link>, Box<Broken>)> {
         let candidates = self.candidates(exposer).map_err(|broken| (Vec::new(), broken))?;
         let focus = Focus { namespace: object::namespace(exposer.pod), pod: object::name(exposer.pod) };
         let outcomes: Vec<_> = candidates.into_iter().map(|endpoint| (endpoint, self.view.walk(endpoint, Some(focus)))).collect();
@@ -197,7 +198,7 @@ impl<'a> Search<'a> {
     }
 
     /// The endpoints of monitors that lead to a pod's port.
-    fn candidates(&self, exposer: &Exposer<'a>) -> Result<Vec<Endpoint<'a>>, Broken> {
+    fn candidates(&self, exposer: &Exposer<'a>) -> Result<Vec<Endpoint<'a>>, Box<Broken>> {
         let facts = self.facts;
         let mut found: Vec<Endpoint<'a>> = Vec::new();
         for kind in [MonitorKind::ServiceMonitor, MonitorKind::PodMonitor] {
@@ -212,7 +213,7 @@ impl<'a> Search<'a> {
     }
 
     /// No monitor leads to a pod.
-    fn unmonitored(&self, exposer: &Exposer<'a>) -> Broken {
+    fn unmonitored(&self, exposer: &Exposer<'a>) -> Box<Broken> {
         let (facts, pod) = (self.facts, exposer.pod);
         let key = object::key(pod);
         let services: Vec<&Value> = facts.services.iter().filter(|service| leads_to(service, pod)).collect();
@@ -256,7 +257,7 @@ impl<'a> Search<'a> {
     }
 
     /// The pod's series as Prometheus would keep them.
-    fn ingested(&self, endpoint: Endpoint<'_>, target: &Target, exposer: &Exposer<'_>) -> Result<Vec<Series>, Broken> {
+    fn ingested(&self, endpoint: Endpoint<'_>, target: &Target, exposer: &Exposer<'_>) -> Result<Vec<Series>, Box<Broken>> {
         let config = self.view.running(&endpoint.job());
         let honour = config.is_some_and(|config| config["honor_labels"] == true);
         let rules = config.map_or(&Value::Null, |config| &config["metric_relabel_configs"]);
@@ -277,7 +278,7 @@ impl<'a> Search<'a> {
         }
         if let Some(dropped) = last {
             let rule = &rules[dropped.index];
-            return Err(Broken {
+            return Err(Box::new(Broken {
                 link: LinkName::Ingested,
                 what: format!("a rule drops {name} after the scrape"),
                 object: endpoint.object(),
@@ -287,21 +288,21 @@ impl<'a> Search<'a> {
                     format!("rule    {}", rule.describe()),
                     format!("before  {}", labels_text(&dropped.before, |_| true)),
                 ],
-            });
+            }));
         }
         let renamed = made.first().map_or_else(String::new, ToString::to_string);
-        Err(Broken {
+        Err(Box::new(Broken {
             link: LinkName::Ingested,
             what: format!("a rule gives {name} another name"),
             object: endpoint.object(),
             field: endpoint.path("metricRelabelings"),
             fix: "ask for the new name, or correct the rule".to_owned(),
             details: vec![format!("now     {renamed}")],
-        })
+        }))
     }
 
     /// Whether the labels are those that were asked for.
-    fn labelled(&self, endpoint: Endpoint<'_>, made: &[Series]) -> Result<(), Broken> {
+    fn labelled(&self, endpoint: Endpoint<'_>, made: &[Series]) -> Result<(), Box<Broken>> {
         let matchers = self.selector.matchers();
         let all: Vec<&Series> = made.iter().chain(self.facts.fresh()).collect();
         if made.iter().any(|series| unmet(matchers, series).is_none()) {
@@ -314,21 +315,21 @@ impl<'a> Search<'a> {
         let exported = format!("exported_{label}");
         let wanted = matcher_text(matcher);
         if all.iter().any(|series| !series.label(&exported).is_empty() && takes(matcher, series.label(&exported))) {
-            return Err(Broken {
+            return Err(Box::new(Broken {
                 link: LinkName::Labelled,
                 what: format!("the page has its own label {label}, which became {exported}, for the target has one too"),
                 object: endpoint.object(),
                 field: endpoint.path("honorLabels"),
                 fix: format!("ask for {}, or set honorLabels: true", wanted.replacen(label.as_str(), &exported, 1)),
                 details: vec![format!("now     {nearest}")],
-            });
+            }));
         }
         let mut values: Vec<&str> = all.iter().map(|series| series.label(label)).filter(|value| !value.is_empty()).collect();
         values.sort_unstable();
         values.dedup();
         let shown =
             if values.is_empty() { "no series has that label".to_owned() } else { format!("there is {}", values.join(", ")) };
-        Err(Broken {
+        Err(Box::new(Broken {
             link: LinkName::Labelled,
             what: format!("no series of {} has {wanted}: {shown}", self.selector.name()),
             object: String::new(),
@@ -339,11 +340,11 @@ impl<'a> Search<'a> {
                 format!("ask for one of these values of {label}")
             },
             details: vec![format!("nearest {nearest}")],
-        })
+        }))
     }
 
     /// A series that a rule records.
-    fn recorded(&mut self, object: &'a Value) -> Result<String, Broken> {
+    fn recorded(&mut self, object: &'a Value) -> Result<String, Box<Broken>> {
         let name = self.selector.name();
         let key = object::key(object);
         self.view.selected("PrometheusRule", object)?;
@@ -383,13 +384,13 @@ impl<'a> Search<'a> {
     }
 
     /// Adds when the series was last seen; what is only old is told as that.
-    fn aged(&self, mut broken: Broken) -> Broken {
+    fn aged(&self, mut broken: Box<Broken>) -> Box<Broken> {
         let wanted = self.facts.recent.iter().filter(|recent| unmet(self.selector.matchers(), &recent.series).is_none());
         let Some(last) = wanted.min_by(|a, b| a.age.total_cmp(&b.age)) else { return broken };
         let pod = last.series.label("pod");
         let namespace = last.series.label("namespace");
         if broken.link == LinkName::Exposed && !pod.is_empty() && find(&self.facts.pods, namespace, pod).is_none() {
-            return Broken {
+            return Box::new(Broken {
                 link: LinkName::Fresh,
                 what: format!("its last sample is {} old: pod {namespace}/{pod} is gone", ago(last.age)),
                 object: format!("Pod {namespace}/{pod}"),
@@ -397,7 +398,7 @@ impl<'a> Search<'a> {
                 fix: "a counter begins anew in a new pod; ask for a time in which the pod lived, or without its labels"
                     .to_owned(),
                 details: vec![format!("was     {}", last.series)],
-            };
+            });
         }
         let still = if self.facts.now.is_empty() { "" } else { "; queries show it until it is five minutes old" };
         broken.details.push(format!("last    a sample {} ago{still}", ago(last.age)));

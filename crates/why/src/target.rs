@@ -4,7 +4,7 @@ use metrics::Target;
 use metrics::relabel::{DroppedBy, Rule, labels_text};
 use serde_json::Value;
 
-use crate::chain::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::explanation::{Broken, LinkName};
 use crate::question::visible;
 
@@ -62,7 +62,7 @@ fn operators_rule(read: &metrics::Labels) -> String {
 }
 
 /// The targets that are up; the broken link when none is.
-pub(crate) fn scraped<'a>(endpoint: Endpoint<'_>, targets: &[&'a Target]) -> Result<Vec<&'a Target>, Broken> {
+pub(crate) fn scraped<'a>(endpoint: Endpoint<'_>, targets: &[&'a Target]) -> Result<Vec<&'a Target>, Box<Broken>> {
     let up: Vec<&Target> = targets.iter().copied().filter(|target| target.health == "up").collect();
     if !up.is_empty() {
         return Ok(up);
@@ -79,7 +79,7 @@ pub(crate) fn scraped<'a>(endpoint: Endpoint<'_>, targets: &[&'a Target]) -> Res
         error => format!("the scrape of {} fails: {error}", target.scrape_url),
     };
     let details = vec![format!("target  {}", visible(&target.labels))];
-    Err(Broken { link: LinkName::Scraped, what, object: endpoint.object(), field, fix, details })
+    Err(Box::new(Broken { link: LinkName::Scraped, what, object: endpoint.object(), field, fix, details }))
 }
 
 /// The field and the remedy for an error of a scrape, by the words that Go and Prometheus use.

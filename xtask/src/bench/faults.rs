@@ -138,11 +138,11 @@ pub(super) fn run(root: &Path, times: u16) -> Result<Option<String>> {
 }
 
 /// Rules that fail a share of what passes in each of the cheap ways, for as long as is wished.
-const SHARES: &str = "faults:
-  - {name: status, match: {verb: get}, effect: {status: {code: 503}}, budget: {share: 0.02, seed: 1}}
-  - {name: reset, match: {verb: get}, effect: {reset: {}}, budget: {share: 0.01, seed: 2}}
-  - {name: truncated, match: {verb: get}, effect: {reset: {afterBytes: 50}}, budget: {share: 0.01, seed: 3}}
-  - {name: delay, match: {verb: get}, effect: {delay: {for: 0.005}}, budget: {share: 0.02, seed: 4}}
+const SHARES: &str = "\
+- {name: status, match: {verb: get}, effect: {status: {code: 503}}, budget: {probability: 0.02, seed: 1}}
+- {name: reset, match: {verb: get}, effect: {reset: {}}, budget: {probability: 0.01, seed: 2}}
+- {name: truncated, match: {verb: get}, effect: {reset: {afterBytes: 50}}, budget: {probability: 0.01, seed: 3}}
+- {name: delay, match: {verb: get}, effect: {delay: {for: 0.005}}, budget: {probability: 0.02, seed: 4}}
 ";
 
 /// Memory of the proxy alone under a steady load with faults, looked at every minute.

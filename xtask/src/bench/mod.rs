@@ -53,6 +53,9 @@ pub(crate) struct Bench {
     /// How long `soak` lasts.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
+    /// Measure the release build that there is, and build none.
+    #[arg(long)]
+    built: bool,
 }
 
 /// One life of a lab, in seconds and MB.
@@ -76,9 +79,12 @@ impl Bench {
             write_part(root, self.target, &faults::exact(self.requests)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let built =
-            crate::cargo().args(["build", "--quiet", "--release", "--package", "lab", "--package", "fault-proxy"]).status()?;
-        ensure!(built.success(), "the release build failed");
+        if !self.built {
+            let built = crate::cargo()
+                .args(["build", "--quiet", "--release", "--package", "lab", "--package", "fault-proxy"])
+                .status()?;
+            ensure!(built.success(), "the release build failed");
+        }
         if self.target == Target::Soak {
             if let Some(text) = faults::soak(root, self.minutes)? {
                 write_part(root, self.target, &text)?;

@@ -45,6 +45,7 @@ impl Doctor {
             Ok(found) => lines.push(prometheus(found.prometheus, found.promtool, "cache")),
             Err(why) => lines.push(absent("prometheus", &format!("cache: {why}; `lab up` fetches one"))),
         }
+        lines.push(alertmanager());
         for (tool, arguments, note) in [
             ("kubectl", "version --client", "to look into a lab; nothing needs it"),
             ("docker", "version --format {{.Server.Version}}", "for kind and minikube; the embedded lab needs none"),
@@ -78,6 +79,19 @@ impl Doctor {
 
 fn absent(tool: &str, note: &str) -> Line {
     Line { tool: tool.to_owned(), found: None, version: String::new(), fit: false, note: note.to_owned() }
+}
+
+fn alertmanager() -> Line {
+    match tools::alertmanager() {
+        Ok(found) => Line {
+            tool: "alertmanager".to_owned(),
+            found: Some(found.alertmanager),
+            version: found.version,
+            fit: true,
+            note: "notifies when alerts fire".to_owned(),
+        },
+        Err(why) => absent("alertmanager", &format!("{why}; `lab up` fetches one")),
+    }
 }
 
 fn prometheus(server: PathBuf, promtool: PathBuf, from: &str) -> Line {

@@ -14,12 +14,14 @@ macro_rules! say_text {
 }
 
 mod apiserver;
+mod contract;
 mod doctor;
 mod down;
 mod fault;
 mod kubeconfig;
 mod ledger;
 mod logs;
+mod notifications;
 mod operator;
 mod query;
 mod scenario;
@@ -58,6 +60,8 @@ enum Command {
     Logs(logs::Logs),
     /// Ask the lab's Prometheus.
     Query(query::Query),
+    /// Show what Alertmanager has sent to the lab: which alerts fired, and which are over.
+    Notifications(notifications::Notifications),
     /// Print the path of the lab's kubeconfig.
     Kubeconfig(kubeconfig::Kubeconfig),
     /// Print a token of an administrator.
@@ -77,6 +81,9 @@ enum Command {
     /// Compile monitoring objects as the operator does, without a lab.
     #[command(subcommand)]
     Operator(operator::Operator),
+    /// Hold dashboards and rules against the series that they read.
+    #[command(subcommand)]
+    Contract(contract::Contract),
     /// Run the API server alone, for tests and tools.
     Apiserver(apiserver::Apiserver),
     /// Run the lab in the foreground (what `up` starts).
@@ -169,6 +176,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Status(command) => command.run().await,
         Command::Logs(command) => command.run().await,
         Command::Query(command) => command.run().await,
+        Command::Notifications(command) => command.run().await,
         Command::Kubeconfig(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Doctor(command) => command.run(),
@@ -177,6 +185,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Ledger(command) => command.run().await,
         Command::Scenario(command) => command.run().await,
         Command::Operator(command) => command.run(),
+        Command::Contract(command) => command.run(),
         Command::Apiserver(command) => command.run().await,
         Command::Supervise(command) => command.run().await,
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use kubeapi::object;
-use operator::Input;
+use operator::{Input, Rejection};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
@@ -21,11 +21,14 @@ pub(super) struct Render {
     /// Manifests: monitors, rules, Secrets, Namespaces, and the Prometheus object itself.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The Prometheus object.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    prometheus: String,
+    /// The Prometheus object whose configuration is printed.
+    #[arg(long, value_name = "NAMESPACE/NAME", required_unless_present = "alertmanager")]
+    prometheus: Option<String>,
+    /// The Alertmanager object whose configuration is printed.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "prometheus")]
+    alertmanager: Option<String>,
     /// Print the rule files instead of the configuration.
-    #[arg(long)]
+    #[arg(long, requires = "prometheus")]
     rules: bool,
 }
 
@@ -51,14 +54,23 @@ impl Render {
         Ok(objects)
     }
 
+    /// The object of a kind that is meant.
+    fn owner(kind: &str, named: &str, objects: &[Value]) -> Result<Value> {
+        let of_kind = || objects.iter().filter(|object| object::kind(object) == kind);
+        of_kind().find(|found| object::key(found) == named).cloned().ok_or_else(|| {
+            let there: Vec<String> = of_kind().map(object::key).collect();
+            let failure = Failure::new(Exit::Usage, format!("there is no {kind} {named:?} in these files"));
+            failure.hint(format!("there are: {}", there.join(", "))).into()
+        })
+    }
+
     fn run(self) -> Result<Exit> {
         let mut objects = self.objects()?;
-        let prometheuses: Vec<Value> = objects.iter().filter(|object| object::kind(object) == "Prometheus").cloned().collect();
-        let Some(prometheus) = prometheuses.iter().find(|found| object::key(found) == self.prometheus) else {
-            let there: Vec<String> = prometheuses.iter().map(object::key).collect();
-            let failure = Failure::new(Exit::Usage, format!("there is no Prometheus {:?} in these files", self.prometheus));
-            return Err(failure.hint(format!("there are: {}", there.join(", "))).into());
+        let (kind, named) = match (&self.prometheus, &self.alertmanager) {
+            (Some(named), _) => ("Prometheus", named),
+            (None, named) => ("Alertmanager", named.as_ref().context("--prometheus or --alertmanager is needed")?),
         };
+        let owner = Self::owner(kind, named, &objects)?;
         // Whoever gives monitors without their Namespaces means that these exist, with the label that every one has.
         let known: Vec<String> = objects
             .iter()
@@ -73,18 +85,26 @@ impl Render {
             objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}));
         }
         let input = Input::of(objects);
-        let compiled = operator::compile(prometheus, &input);
-        for rejection in &compiled.rejected {
-            eprintln!("{} {} is rejected: {}", rejection.kind, rejection.key, rejection.reason);
+        let tell = |rejected: &[Rejection]| {
+            for rejection in rejected {
+                eprintln!("{} {} is rejected: {}", rejection.kind, rejection.key, rejection.reason);
+            }
+        };
+        if kind == "Alertmanager" {
+            let compiled = operator::compile_alertmanager(&owner, &input);
+            tell(&compiled.rejected);
+            let Some(config) = compiled.config else { return Ok(Exit::Usage) };
+            say_text!(wire::yaml::to_string(&config)?);
+            return Ok(Exit::Success);
         }
+        let compiled = operator::compile(&owner, &input);
+        tell(&compiled.rejected);
         if !self.rules {
             say_text!(wire::yaml::to_string(&compiled.config)?);
             return Ok(Exit::Success);
         }
         let files = compiled.rules;
-        for rejection in &files.rejected {
-            eprintln!("{} {} is rejected: {}", rejection.kind, rejection.key, rejection.reason);
-        }
+        tell(&files.rejected);
         let all: Vec<(String, String)> = files.bins.into_iter().flatten().collect();
         for (name, text) in &all {
             if all.len() > 1 {

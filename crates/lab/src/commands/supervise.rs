@@ -13,7 +13,7 @@ use crate::control;
 use crate::embedded::{Lab, Options};
 use crate::exit::{Exit, Failure};
 use crate::state::{LabRecord, write_secret};
-use crate::tools::{Prometheus, Source};
+use crate::tools::{Alertmanager, Prometheus, Source};
 
 #[derive(Args)]
 pub(super) struct Supervise {
@@ -28,6 +28,12 @@ pub(super) struct Supervise {
     /// Its version.
     #[arg(long)]
     prometheus_version: String,
+    /// The Alertmanager program, if there is one.
+    #[arg(long)]
+    alertmanager: Option<PathBuf>,
+    /// Its version.
+    #[arg(long, default_value = "")]
+    alertmanager_version: String,
     /// The API server's port.
     #[arg(long)]
     api_port: u16,
@@ -51,6 +57,10 @@ impl Supervise {
             prometheus: self.prometheus.clone(),
             version: self.prometheus_version.clone(),
             source: Source::Given,
+            alertmanager: match &self.alertmanager {
+                Some(path) => Ok(Alertmanager { alertmanager: path.clone(), version: self.alertmanager_version.clone() }),
+                None => Err("none was given".to_owned()),
+            },
         };
         let options = Options {
             name: dir.name().to_owned(),

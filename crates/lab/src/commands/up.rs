@@ -116,6 +116,10 @@ impl Up {
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
         };
         stages.done(&format!("Prometheus {} ({})", prometheus.version, prometheus.prometheus.display()));
+        match &prometheus.alertmanager {
+            Ok(found) => stages.done(&format!("Alertmanager {} ({})", found.version, found.alertmanager.display())),
+            Err(why) => stages.done(&format!("no Alertmanager, so alerts fire and nobody is notified: {why}")),
+        }
 
         stages.doing("starting the lab");
         dir.create()?;
@@ -168,6 +172,10 @@ impl Up {
             .arg("--prometheus")
             .arg(&prometheus.prometheus)
             .args(["--prometheus-version", &prometheus.version])
+            .args(prometheus.alertmanager.iter().flat_map(|found| {
+                let path = found.alertmanager.to_string_lossy().into_owned();
+                ["--alertmanager".to_owned(), path, "--alertmanager-version".to_owned(), found.version.clone()]
+            }))
             .args(["--api-port", &self.api_port.to_string()])
             .args(self.fast_alerts.then_some("--fast-alerts"))
             .stdin(Stdio::null())

@@ -10,16 +10,24 @@ use kubevirt::{Component, World};
 use super::reloader::Reloader;
 use crate::tools::Prometheus;
 
-/// Simulated components, the real Prometheus, the lab's reloader, and containers that only are there.
+/// Simulated components, the real Prometheus and Alertmanager, the lab's reloader, and containers that only are there.
 pub(crate) struct LabImages {
     world: Arc<World>,
     prometheus: Arc<ProcessProgram>,
+    alertmanager: Option<Arc<ProcessProgram>>,
 }
 
 impl LabImages {
     pub(crate) fn new(world: Arc<World>, prometheus: &Prometheus, pids: PathBuf) -> Self {
-        let program = ProcessProgram::new(prometheus.prometheus.clone(), pids, prometheus_arguments);
-        Self { world, prometheus: Arc::new(program) }
+        let program = ProcessProgram::new(prometheus.prometheus.clone(), pids.clone(), prometheus_arguments);
+        let alertmanager = prometheus.alertmanager.as_ref().ok();
+        let alertmanager = alertmanager.map(|found| {
+            let program = ProcessProgram::new(found.alertmanager.clone(), pids, alertmanager_arguments);
+            // A copy of Debian's finds its templates beside itself.
+            let folder = found.alertmanager.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from);
+            Arc::new(program.in_folder(folder))
+        });
+        Self { world, prometheus: Arc::new(program), alertmanager }
     }
 }
 
@@ -33,6 +41,16 @@ fn prometheus_arguments(context: &ContainerContext, arguments: Vec<String>) -> V
     adapted.push(format!("--web.listen-address={}:9090", context.address));
     // Targets that were discovered are scraped at once and not up to five seconds later.
     adapted.push("--scrape.discovery-reload-interval=100ms".to_owned());
+    adapted
+}
+
+/// The same for an Alertmanager. Replicas of one would look for each other by names, which a lab does not resolve.
+fn alertmanager_arguments(context: &ContainerContext, arguments: Vec<String>) -> Vec<String> {
+    let ours =
+        |argument: &&String| !argument.starts_with("--web.listen-address") && !argument.starts_with("--cluster.listen-address");
+    let mut adapted: Vec<String> = arguments.iter().filter(ours).map(|argument| context.localise(argument)).collect();
+    adapted.push(format!("--web.listen-address={}:9093", context.address));
+    adapted.push("--cluster.listen-address=".to_owned());
     adapted
 }
 
@@ -63,6 +81,7 @@ impl Images for LabImages {
         }
         match name {
             "quay.io/prometheus/prometheus" => Some(self.prometheus.clone()),
+            "quay.io/prometheus/alertmanager" => Some(self.alertmanager.clone()?),
             "quay.io/prometheus-operator/prometheus-config-reloader" => Some(Arc::new(Reloader)),
             _ => None,
         }

@@ -1,9 +1,11 @@
-//! The embedded lab: API server, fault proxy, node agent, operator and simulated KubeVirt in one process, Prometheus beside it.
+//! The embedded lab: API server, fault proxy, node agent, operator and simulated KubeVirt in one process, Prometheus and
+//! Alertmanager beside it.
 //!
 //! Every lab owns a block 127.N.0.0/16. N is the first for which a certain port of 127.N.0.1 is free: the listening socket is
 //! the claim, so it ends with the process, whatever other ports the lab uses.
 
 mod images;
+mod notifications;
 mod operator;
 mod reading;
 mod reloader;
@@ -27,6 +29,7 @@ use crate::exit::{Exit, Failure};
 use crate::manifests;
 use crate::tools::Prometheus;
 
+pub use notifications::Notifications;
 pub use reading::hookless;
 
 /// The node's name, as minikube calls its own.
@@ -36,6 +39,9 @@ const BLOCKS: std::ops::Range<u8> = 20..250;
 
 /// Listening on this port of 127.N.0.1 claims the block.
 const CLAIM_PORT: u16 = 6442;
+
+/// The manifest that is left out where there is no Alertmanager.
+const ALERTMANAGER: &str = "monitoring/alertmanager.yaml";
 
 /// The most of a log that is read at once.
 const MAX_LOG: usize = 64 * 1024 * 1024;
@@ -66,6 +72,7 @@ pub struct Lab {
     service: SocketAddr,
     network: [u8; 2],
     runtime: Arc<Runtime>,
+    notifications: Arc<Notifications>,
     stop: CancellationToken,
     /// Holds the block of addresses.
     _claim: std::net::TcpListener,
@@ -137,24 +144,65 @@ impl Lab {
             folder: options.folder.join("pods"),
         };
         let agent = NodeAgent::start(client.clone(), config, Arc::new(images), runtime.clone());
-        let lab = Self { server, proxy, agent, release, service, network, runtime, stop, _claim: claim };
-        lab.install(&options.prometheus.version)?;
+        let notifications = Arc::new(Notifications::default());
+        let lab = Self { server, proxy, agent, release, service, network, runtime, notifications, stop, _claim: claim };
+        lab.install(&options.prometheus)?;
         Ok(lab)
     }
 
-    fn install(&self, prometheus_version: &str) -> Result<()> {
+    fn install(&self, prometheus: &Prometheus) -> Result<()> {
         let client = self.client();
+        let notifying = prometheus.alertmanager.is_ok();
         for path in manifests::for_release(&self.release.release) {
             let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
             let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
             for mut manifest in objects {
-                if manifest["kind"] == "Prometheus" {
-                    manifest["spec"]["version"] = prometheus_version.into();
+                match manifest["kind"].as_str() {
+                    Some("Prometheus") => {
+                        manifest["spec"]["version"] = prometheus.version.as_str().into();
+                        if notifying {
+                            let manager = json!({"namespace": "monitoring", "name": "alertmanager-main", "port": "web", "apiVersion": "v2"});
+                            manifest["spec"]["alerting"] = json!({"alertmanagers": [manager]});
+                        }
+                    }
+                    Some("Alertmanager") => {
+                        let version = prometheus.alertmanager.as_ref().map_or("", |found| found.version.as_str());
+                        manifest["spec"]["version"] = version.into();
+                    }
+                    _ => {}
+                }
+                if *path == ALERTMANAGER && !notifying {
+                    continue;
                 }
                 apply(&client, &manifest).with_context(|| format!("manifests/{path}"))?;
             }
+            if *path == ALERTMANAGER && notifying {
+                apply(&client, &self.notified()?)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whom Alertmanager notifies: the lab itself, and soon. Watchdog-like alerts that always fire are sent once in twelve hours.
+    fn notified(&self) -> Result<Value> {
+        let token = self.server.admin_token();
+        let url = self.notifications.listen(self.address(), token, self.stop.clone())?;
+        let config = json!({
+            "route": {"receiver": "lab", "group_by": ["namespace", "alertname"], "group_wait": "1s", "group_interval": "2s", "repeat_interval": "12h"},
+            "receivers": [{"name": "lab", "webhook_configs": [
+                {"url": url, "send_resolved": true, "http_config": {"authorization": {"type": "Bearer", "credentials": token}}}]}],
+        });
+        let text = wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": "alertmanager-main", "namespace": "monitoring"},
+            "stringData": {::operator::ALERTMANAGER_KEY: text},
+        }))
+    }
+
+    /// What Alertmanager has sent.
+    pub fn notifications(&self) -> &Notifications {
+        &self.notifications
     }
 
     /// A client of the API server with all rights.

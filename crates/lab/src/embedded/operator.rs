@@ -6,13 +6,14 @@ use std::time::Duration;
 use apiserver::{Client, Gr};
 use cluster::{Informer, record_event};
 use kubeapi::object;
-use operator::{Input, compile, owned_objects};
+use operator::{Input, Rejection, alertmanager_objects, compile, compile_alertmanager, owned_objects};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 const MONITORING: &str = "monitoring.coreos.com";
 const PROMETHEUSES: Gr = Gr::of(MONITORING, "prometheuses");
+const ALERTMANAGERS: Gr = Gr::of(MONITORING, "alertmanagers");
 /// What an object was made from, so that it is written again only when that changes (the real operator's annotation).
 const INPUT_HASH: &str = "prometheus-operator-input-hash";
 
@@ -36,12 +37,14 @@ pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationTok
     let mut secrets = Informer::new(&client, Gr::core("secrets"));
     let mut config_maps = Informer::new(&client, Gr::core("configmaps"));
     let mut sets = Informer::new(&client, Gr::of("apps", "statefulsets"));
+    let mut alertmanagers = Informer::new(&client, ALERTMANAGERS);
+    let mut alertmanager_configs = Informer::new(&client, Gr::of(MONITORING, "alertmanagerconfigs"));
     let mut told: Vec<String> = Vec::new();
     loop {
         for informer in [&mut prometheuses, &mut monitors, &mut rules, &mut namespaces, &mut sets] {
             informer.sync();
         }
-        for informer in more.iter_mut().chain([&mut secrets, &mut config_maps]) {
+        for informer in more.iter_mut().chain([&mut secrets, &mut config_maps, &mut alertmanagers, &mut alertmanager_configs]) {
             informer.sync();
         }
         let [pod_monitors, probes, scrape_configs] = more.each_ref().map(values);
@@ -52,6 +55,7 @@ pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationTok
             probes,
             scrape_configs,
             rules: values(&rules),
+            alertmanager_configs: values(&alertmanager_configs),
             secrets: values(&secrets),
             config_maps: values(&config_maps),
             fast_alerts,
@@ -59,7 +63,12 @@ pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationTok
         for prometheus in prometheuses.objects().filter(|prometheus| !object::is_deleting(prometheus)) {
             reconcile(&client, prometheus, &input, &mut told);
             let key = format!("{}/prometheus-{}", object::namespace(prometheus), object::name(prometheus));
-            report(&client, prometheus, sets.get(&key));
+            report(&client, PROMETHEUSES, prometheus, sets.get(&key));
+        }
+        for alertmanager in alertmanagers.objects().filter(|alertmanager| !object::is_deleting(alertmanager)) {
+            reconcile_alertmanager(&client, alertmanager, &input, &mut told);
+            let key = format!("{}/alertmanager-{}", object::namespace(alertmanager), object::name(alertmanager));
+            report(&client, ALERTMANAGERS, alertmanager, sets.get(&key));
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -71,6 +80,8 @@ pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationTok
             () = secrets.changed() => {}
             () = config_maps.changed() => {}
             () = sets.changed() => {}
+            () = alertmanagers.changed() => {}
+            () = alertmanager_configs.changed() => {}
         }
     }
 }
@@ -84,25 +95,50 @@ async fn any_changed(informers: &mut [Informer; 3]) {
     }
 }
 
-fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
-    let compiled = compile(prometheus, input);
-    for rejection in compiled.rejected.iter().chain(&compiled.rules.rejected) {
+/// Writes an Event about each object that was left out, once.
+fn tell(client: &Client, owner: &Value, input: &Input, rejected: &[&Rejection], told: &mut Vec<String>) {
+    for rejection in rejected {
         let message = format!("{} {} was rejected: {}", rejection.kind, rejection.key, rejection.reason);
         if !told.contains(&message) {
-            let all = [&input.service_monitors, &input.pod_monitors, &input.probes, &input.scrape_configs, &input.rules];
+            let all = [
+                &input.service_monitors,
+                &input.pod_monitors,
+                &input.probes,
+                &input.scrape_configs,
+                &input.rules,
+                &input.alertmanager_configs,
+            ];
             let mut all = all.into_iter().flatten();
             let about = all.find(|object| object::kind(object) == rejection.kind && object::key(object) == rejection.key);
-            let about = about.unwrap_or(prometheus);
-            record_event(client, about, "prometheus-operator", "Warning", "InvalidConfiguration", &rejection.reason);
+            record_event(
+                client,
+                about.unwrap_or(owner),
+                "prometheus-operator",
+                "Warning",
+                "InvalidConfiguration",
+                &rejection.reason,
+            );
             told.push(message);
         }
     }
+}
+
+fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
+    let compiled = compile(prometheus, input);
+    let rejected: Vec<&Rejection> = compiled.rejected.iter().chain(&compiled.rules.rejected).collect();
+    tell(client, prometheus, input, &rejected, told);
     match owned_objects(prometheus, &compiled) {
-        Ok(objects) => {
-            for wanted in objects {
-                keep(client, wanted);
-            }
-        }
+        Ok(objects) => objects.into_iter().for_each(|wanted| keep(client, wanted)),
+        Err(error) => tracing::warn!(%error, "cannot write a configuration"),
+    }
+}
+
+fn reconcile_alertmanager(client: &Client, alertmanager: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
+    let compiled = compile_alertmanager(alertmanager, input);
+    tell(client, alertmanager, input, &compiled.rejected.iter().collect::<Vec<_>>(), told);
+    let Some(config) = compiled.config else { return };
+    match alertmanager_objects(alertmanager, &config) {
+        Ok(objects) => objects.into_iter().for_each(|wanted| keep(client, wanted)),
         Err(error) => tracing::warn!(%error, "cannot write a configuration"),
     }
 }
@@ -132,8 +168,8 @@ fn keep(client: &Client, mut wanted: Value) {
     }
 }
 
-/// Writes replicas and conditions into the Prometheus object.
-fn report(client: &Client, prometheus: &Value, set: Option<&Arc<Value>>) {
+/// Writes replicas and conditions into a Prometheus or Alertmanager object.
+fn report(client: &Client, gr: Gr, prometheus: &Value, set: Option<&Arc<Value>>) {
     let wanted = prometheus["spec"]["replicas"].as_i64().unwrap_or(1);
     let number = |key: &str| set.and_then(|set| set["status"][key].as_i64()).unwrap_or(0);
     let ready = number("readyReplicas");
@@ -163,5 +199,5 @@ fn report(client: &Client, prometheus: &Value, set: Option<&Arc<Value>>) {
     if let Some(metadata) = changed["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
     }
-    let _ = client.update_status(PROMETHEUSES, &changed);
+    let _ = client.update_status(gr, &changed);
 }

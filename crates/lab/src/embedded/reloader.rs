@@ -1,5 +1,5 @@
-//! The config-reloader of a Prometheus pod: it unpacks the configuration, fills in the pod's name and shard, and tells
-//! Prometheus to reload. It also makes the configuration fit a pod without a mount namespace: paths become those of this
+//! The config-reloader of a Prometheus or Alertmanager pod: it unpacks the configuration, fills in the pod's name and shard, and tells
+//! the program beside it to reload. It also makes the configuration fit a pod without a mount namespace: paths become those of this
 //! machine, and in-cluster discovery gets the address and the ServiceAccount that a container would find by itself.
 
 use std::io::Read as _;
@@ -44,6 +44,8 @@ async fn work(context: &ContainerContext) -> Result<()> {
     };
     let (from, to) = (path("--config-file")?, path("--config-envsubst-file")?);
     let once = argument("--watch-interval") == Some("0");
+    // Its own pod's address stands for the container's localhost.
+    let port = argument("--reload-url").and_then(|url| url.rsplit_once(':')?.1.split('/').next()?.parse().ok()).unwrap_or(9090);
     let mut changes = context.volumes.clone();
     loop {
         changes.borrow_and_update();
@@ -55,7 +57,7 @@ async fn work(context: &ContainerContext) -> Result<()> {
         if once {
             return Ok(());
         }
-        reload(context).await;
+        reload(context, port).await;
         if changes.changed().await.is_err() {
             return std::future::pending().await;
         }
@@ -114,11 +116,11 @@ fn discover_as_pod(context: &ContainerContext, value: &mut Value) {
     }
 }
 
-/// Asks Prometheus to reload until it has.
-async fn reload(context: &ContainerContext) {
+/// Asks the program beside it to reload until it has.
+async fn reload(context: &ContainerContext, port: u16) {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
     let Ok(client) = client else { return };
-    let url = format!("http://{}:9090/-/reload", context.address);
+    let url = format!("http://{}:{port}/-/reload", context.address);
     let mut told = String::new();
     loop {
         match client.post(&url).send().await {
@@ -134,7 +136,7 @@ async fn reload(context: &ContainerContext) {
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            // Prometheus is not listening yet.
+            // It is not listening yet.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }

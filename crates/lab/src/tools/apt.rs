@@ -1,4 +1,4 @@
-//! Prometheus from a newer suite of the Debian archive that this system's apt is set up with.
+//! Programs from a newer suite of the Debian archive that this system's apt is set up with.
 //!
 //! apt does the work, in a state folder of its own: its lists, its cache, its sources. It checks the archive's signatures with
 //! the system's keyring; the packages are unpacked into the cache folder and nothing is installed, so no root is needed.
@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
 
+use super::Kit;
+
 /// Suites with a Prometheus that has kubernetes_sd, the steadiest first.
 const SUITES: &[&str] = &["trixie", "sid"];
-const PACKAGES: &[&str] = &["prometheus", "promtool"];
 
 /// A source of the system: where, and which keyring.
 struct Mirror {
@@ -63,17 +64,17 @@ fn is_debian(uri: &str, suite: &str) -> bool {
         && matches!(suite, "bookworm" | "trixie" | "forky" | "bullseye" | "stable" | "testing" | "sid" | "unstable")
 }
 
-/// Fetches and unpacks; the folder with both programs.
-pub(crate) async fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+/// Fetches and unpacks; the folder with the programs.
+pub(crate) async fn fetch(kit: &'static Kit, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     if crate::tools::on_path("apt-get").is_none() || crate::tools::on_path("dpkg-deb").is_none() {
         bail!("this system has no apt");
     }
     let mirror = mirror().context("apt is not set up with a Debian mirror here")?;
     let mut last = None;
     for suite in SUITES {
-        progress(&format!("fetching Prometheus from Debian {suite} (apt checks the signatures)"));
+        progress(&format!("fetching {} from Debian {suite} (apt checks the signatures)", kit.name));
         let (cache, uri, keyring) = (cache.to_owned(), mirror.uri.clone(), mirror.keyring.clone());
-        let work = tokio::task::spawn_blocking(move || from_suite(&cache, &uri, keyring.as_deref(), suite));
+        let work = tokio::task::spawn_blocking(move || from_suite(kit, &cache, &uri, keyring.as_deref(), suite));
         match work.await? {
             Ok(folder) => return Ok(folder),
             Err(error) => last = Some(error.context(format!("suite {suite}"))),
@@ -82,7 +83,7 @@ pub(crate) async fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<PathB
     Err(last.unwrap_or_else(|| anyhow::anyhow!("no suite was tried")))
 }
 
-fn from_suite(cache: &Path, uri: &str, keyring: Option<&str>, suite: &str) -> Result<PathBuf> {
+fn from_suite(kit: &Kit, cache: &Path, uri: &str, keyring: Option<&str>, suite: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(cache)?;
     let state = tempfile::tempdir_in(cache)?;
     let root = state.path();
@@ -117,21 +118,57 @@ fn from_suite(cache: &Path, uri: &str, keyring: Option<&str>, suite: &str) -> Re
     shell.change_dir(root.join("packages"));
     let options = &options;
     run(cmd!(shell, "apt-get {options...} update -qq"))?;
-    run(cmd!(shell, "apt-get {options...} download -qq {PACKAGES...}"))?;
+    let packages = kit.packages;
+    run(cmd!(shell, "apt-get {options...} download -qq {packages...}"))?;
     for entry in std::fs::read_dir(root.join("packages"))?.flatten() {
         let (package, target) = (entry.path(), root.join("unpacked"));
         run(cmd!(shell, "dpkg-deb -x {package} {target}"))?;
     }
-    let folder = cache.join(format!("prometheus-debian-{suite}"));
+    let folder = cache.join(format!("{}-debian-{suite}", kit.project));
     let staging = root.join("ready");
     std::fs::create_dir_all(&staging)?;
-    for program in PACKAGES {
-        let from = root.join("unpacked/usr/bin").join(program);
-        std::fs::copy(&from, staging.join(program)).with_context(|| format!("the package has no {program}"))?;
+    for (packaged, program) in kit.packaged.iter().zip(kit.programs) {
+        let from = root.join("unpacked/usr/bin").join(packaged);
+        let target = staging.join(program);
+        std::fs::copy(&from, &target).with_context(|| format!("the package has no {program}"))?;
+        // Programs that do not name the folder read nothing from it.
+        if let Some((path, name)) = kit.data
+            && let Some(moved) = relocate(&std::fs::read(&target)?, path, name)
+        {
+            std::fs::write(&target, moved)?;
+        }
+    }
+    if let Some((path, name)) = kit.data {
+        copy_files(&root.join("unpacked").join(path.trim_start_matches('/')), &staging.join(name))?;
     }
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::rename(&staging, &folder)?;
     Ok(folder)
+}
+
+/// Copies the plain files of a folder.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("the package has no {}", from.display()))?.flatten() {
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A program whose constant `path` names the folder `name` of its working folder instead, in as many bytes. Debian's Alertmanager reads
+/// its templates from a folder that only an installed package has, and no flag changes that.
+fn relocate(program: &[u8], path: &str, name: &str) -> Option<Vec<u8>> {
+    let room = path.len().checked_sub(name.len())?;
+    let here: String = "./".chars().cycle().take(room.checked_sub(1)? / 2 * 2).collect();
+    let replacement = format!("{here}{}{name}", "/".repeat(room - here.len()));
+    // Longer paths that begin so are other constants.
+    let at = (0..program.len().saturating_sub(path.len()))
+        .find(|&at| program[at..].starts_with(path.as_bytes()) && program[at + path.len()] != b'/')?;
+    let mut moved = program.to_vec();
+    moved[at..at + path.len()].copy_from_slice(replacement.as_bytes());
+    Some(moved)
 }
 
 /// Runs a command; a failure holds the last line that it wrote.
@@ -149,6 +186,16 @@ fn run(command: xshell::Cmd<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_constant_path_is_replaced_by_one_of_the_same_length() {
+        let program = b"x/usr/share/y/ui/..x/usr/share/ytail";
+        let moved = relocate(program, "/usr/share/y", "data").unwrap();
+        assert_eq!(moved.len(), program.len());
+        assert_eq!(&moved[20..32], b"./././//data");
+        assert_eq!((&moved[..20], &moved[32..]), (&program[..20], &program[32..]));
+        assert!(relocate(b"nothing", "/usr/share/y", "data").is_none());
+    }
 
     #[test]
     fn both_formats_of_sources_are_read_and_others_mirrors_left_alone() {

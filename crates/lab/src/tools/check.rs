@@ -40,32 +40,40 @@ pub fn check(prometheus: &Path, promtool: &Path) -> Fitness {
     fitness
 }
 
+/// The version that a program of the Prometheus project tells.
+///
+/// # Errors
+/// When it does not start, or tells none.
+pub(crate) fn version(program: &Path) -> Result<String, String> {
+    let shell = Shell::new().map_err(|error| error.to_string())?;
+    let output = cmd!(shell, "{program} --version")
+        .quiet()
+        .ignore_status()
+        .output()
+        .map_err(|error| format!("{} does not start: {error}", program.display()))?;
+    // Old versions write to stderr.
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    text.split_whitespace()
+        .skip_while(|word| *word != "version")
+        .nth(1)
+        .map(|word| word.split(['+', '-']).next().unwrap_or(word).to_owned())
+        .ok_or_else(|| format!("{} tells no version", program.display()))
+}
+
 fn run(prometheus: &Path, promtool: &Path) -> Result<String, String> {
     for program in [prometheus, promtool] {
         if !program.is_file() {
             return Err(format!("{} is not there", program.display()));
         }
     }
-    let shell = Shell::new().map_err(|error| error.to_string())?;
-    let output = cmd!(shell, "{prometheus} --version")
-        .quiet()
-        .ignore_status()
-        .output()
-        .map_err(|error| format!("{} does not start: {error}", prometheus.display()))?;
-    // Old versions write to stderr.
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let version = text
-        .split_whitespace()
-        .skip_while(|word| *word != "version")
-        .nth(1)
-        .map(|word| word.split(['+', '-']).next().unwrap_or(word).to_owned())
-        .ok_or_else(|| format!("{} tells no version", prometheus.display()))?;
+    let version = version(prometheus)?;
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if (major, minor) < (2, 45) {
         return Err(format!("{} is version {version}; 2.45 or newer is needed", prometheus.display()));
     }
+    let shell = Shell::new().map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = folder.path().join("probe.yml");
     std::fs::write(&file, PROBE).map_err(|error| error.to_string())?;

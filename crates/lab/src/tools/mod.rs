@@ -1,4 +1,4 @@
-//! The programs that a lab needs and does not build: Prometheus and promtool.
+//! The programs that a lab needs and does not build: Prometheus and promtool, and Alertmanager, without which nobody is notified.
 //!
 //! They are looked for in this order: a path that is given; PATH, if the program passes a real check; the cache; the
 //! upstream release, verified against its checksums; on Debian and its kin the package of a newer suite, fetched by apt in a
@@ -31,6 +31,55 @@ pub enum Source {
     Fetched,
 }
 
+/// What is fetched together.
+pub(crate) struct Kit {
+    /// For people.
+    pub(crate) name: &'static str,
+    /// The project upstream; its archives are `PROJECT-VERSION.PLATFORM.tar.gz`.
+    pub(crate) project: &'static str,
+    /// The version that is fetched upstream.
+    pub(crate) version: &'static str,
+    /// The programs, by the names that they get here.
+    pub(crate) programs: &'static [&'static str],
+    /// The same as the packages of Debian have them.
+    pub(crate) packaged: &'static [&'static str],
+    /// The packages of Debian.
+    pub(crate) packages: &'static [&'static str],
+    /// A folder of files that Debian's program reads at an absolute path, and the folder's name beside our copy.
+    pub(crate) data: Option<(&'static str, &'static str)>,
+}
+
+/// Prometheus: the long-term release of 2025.
+pub(crate) const PROMETHEUS: Kit = Kit {
+    name: "Prometheus",
+    project: "prometheus",
+    version: "3.5.0",
+    programs: &["prometheus", "promtool"],
+    packaged: &["prometheus", "promtool"],
+    packages: &["prometheus", "promtool"],
+    data: None,
+};
+
+/// Alertmanager, of the same year.
+pub(crate) const ALERTMANAGER: Kit = Kit {
+    name: "Alertmanager",
+    project: "alertmanager",
+    version: "0.28.1",
+    programs: &["alertmanager", "amtool"],
+    packaged: &["prometheus-alertmanager", "amtool"],
+    packages: &["prometheus-alertmanager"],
+    data: Some(("/usr/share/prometheus/alertmanager", "templates")),
+};
+
+/// An Alertmanager.
+#[derive(Clone, Debug, Serialize)]
+pub struct Alertmanager {
+    /// The server; its checker `amtool` lies beside it.
+    pub alertmanager: PathBuf,
+    /// Its version, such as `0.28.1`.
+    pub version: String,
+}
+
 /// Prometheus and promtool that fit.
 #[derive(Clone, Debug, Serialize)]
 pub struct Prometheus {
@@ -42,6 +91,8 @@ pub struct Prometheus {
     pub version: String,
     /// Where they came from.
     pub source: Source,
+    /// The Alertmanager beside it, or why there is none.
+    pub alertmanager: Result<Alertmanager, String>,
 }
 
 /// What the search may do.
@@ -73,16 +124,62 @@ fn pair(folder: &Path) -> (PathBuf, PathBuf) {
 
 fn fitting(prometheus: PathBuf, promtool: PathBuf, source: Source) -> Result<Prometheus, String> {
     match check(&prometheus, &promtool) {
-        Fitness::Fits { version } => Ok(Prometheus { prometheus, promtool, version, source }),
+        Fitness::Fits { version } => {
+            Ok(Prometheus { prometheus, promtool, version, source, alertmanager: Err("not looked for".to_owned()) })
+        }
         Fitness::Unfit { why } => Err(why),
     }
 }
 
-/// Finds Prometheus and promtool, fetching them if need be; `progress` is told what is being done.
+/// Finds Prometheus, promtool and Alertmanager, fetching them if need be; `progress` is told what is being done.
 ///
 /// # Errors
-/// When there are none and none can be fetched; the error says what was tried.
+/// When there is no Prometheus and none can be fetched; the error says what was tried. A lab does without Alertmanager.
 pub async fn find(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
+    let mut found = find_prometheus(search, progress).await?;
+    found.alertmanager = find_alertmanager(search, progress).await;
+    Ok(found)
+}
+
+/// An Alertmanager at a path, if it runs.
+fn alertmanager_at(path: PathBuf) -> Result<Alertmanager, String> {
+    let version = check::version(&path)?;
+    Ok(Alertmanager { alertmanager: path, version })
+}
+
+/// The Alertmanager of PATH or of the cache.
+///
+/// # Errors
+/// When there is none; the text says where it was looked for.
+pub fn alertmanager() -> Result<Alertmanager, String> {
+    if let Some(path) = ["alertmanager", "prometheus-alertmanager"].into_iter().find_map(on_path) {
+        return alertmanager_at(path);
+    }
+    match folders(&cache_folder(), "alertmanager-").pop() {
+        Some(folder) => alertmanager_at(folder.join("alertmanager")),
+        None => Err("none in PATH or cache".to_owned()),
+    }
+}
+
+/// Finds an Alertmanager, or fetches one: upstream, or from a newer suite of Debian.
+async fn find_alertmanager(search: &Search, progress: &dyn Fn(&str)) -> Result<Alertmanager, String> {
+    let cache = cache_folder();
+    match alertmanager() {
+        Ok(found) => return Ok(found),
+        Err(why) if search.offline => return Err(format!("{why}, and --offline was given")),
+        Err(_) => {}
+    }
+    let fetched = match upstream::fetch(&ALERTMANAGER, &cache, progress).await {
+        Ok(folder) => Ok(folder),
+        Err(first) => {
+            let packaged = apt::fetch(&ALERTMANAGER, &cache, progress).await;
+            packaged.map_err(|second| format!("upstream release: {first:#}; Debian package: {second:#}"))
+        }
+    };
+    alertmanager_at(fetched?.join("alertmanager"))
+}
+
+async fn find_prometheus(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
     let mut tried = Vec::new();
     if let Some(given) = &search.given {
         let folder = given.parent().unwrap_or(Path::new("."));
@@ -109,14 +206,14 @@ pub async fn find(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus
     if search.offline {
         return Err(missing(&tried, "--offline was given; run once without it, or give a Prometheus with --prometheus"));
     }
-    match upstream::fetch(&cache, progress).await {
+    match upstream::fetch(&PROMETHEUS, &cache, progress).await {
         Ok(folder) => match fetched(&folder) {
             Ok(found) => return Ok(found),
             Err(why) => tried.push(format!("upstream release: {why}")),
         },
         Err(error) => tried.push(format!("upstream release: {error:#}")),
     }
-    match apt::fetch(&cache, progress).await {
+    match apt::fetch(&PROMETHEUS, &cache, progress).await {
         Ok(folder) => match fetched(&folder) {
             Ok(found) => return Ok(found),
             Err(why) => tried.push(format!("Debian package: {why}")),
@@ -131,17 +228,23 @@ fn fetched(folder: &Path) -> Result<Prometheus, String> {
     fitting(prometheus, promtool, Source::Fetched)
 }
 
-/// What the cache holds, newest version first.
-pub fn cached(cache: &Path) -> Result<Prometheus, String> {
+/// The cache's folders whose names begin so, in their order.
+fn folders(cache: &Path, start: &str) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir(cache)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("prometheus-")))
-        .filter(|path| path.join("prometheus").is_file())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
         .collect();
     folders.sort();
+    folders
+}
+
+/// What the cache holds, newest version first.
+pub fn cached(cache: &Path) -> Result<Prometheus, String> {
+    let folders: Vec<PathBuf> =
+        folders(cache, "prometheus-").into_iter().filter(|folder| folder.join("prometheus").is_file()).collect();
     let mut why = "empty".to_owned();
     for folder in folders.iter().rev() {
         let (prometheus, promtool) = pair(folder);

@@ -9,9 +9,9 @@ use flate2::read::GzDecoder;
 use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 
-/// The version that is fetched: the long-term release of 2025.
-const VERSION: &str = "3.5.0";
-const BASE: &str = "https://github.com/prometheus/prometheus/releases/download";
+use super::Kit;
+
+const BASE: &str = "https://github.com/prometheus";
 /// How long a server may take to answer at all.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -25,17 +25,19 @@ fn platform() -> Option<&'static str> {
     }
 }
 
-/// Fetches, verifies and unpacks; the folder with both programs.
-pub(crate) async fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let base = std::env::var("LAB_PROMETHEUS_RELEASES").unwrap_or_else(|_| BASE.to_owned());
-    fetch_from(&base, cache, progress).await
+/// Fetches, verifies and unpacks; the folder with the programs.
+pub(crate) async fn fetch(kit: &Kit, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let variable = format!("LAB_{}_RELEASES", kit.project.to_uppercase());
+    let base = std::env::var(variable).unwrap_or_else(|_| format!("{BASE}/{}/releases/download", kit.project));
+    fetch_from(kit, &base, cache, progress).await
 }
 
-async fn fetch_from(base: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+async fn fetch_from(kit: &Kit, base: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let platform = platform().context("there is no release for this system")?;
-    let name = format!("prometheus-{VERSION}.{platform}");
+    let (title, version) = (kit.name, kit.version);
+    let name = format!("{}-{version}.{platform}", kit.project);
     let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(Duration::from_secs(20)).build()?;
-    let sums = get(&client, &format!("{base}/v{VERSION}/sha256sums.txt"), |_, _| {}).await?;
+    let sums = get(&client, &format!("{base}/v{version}/sha256sums.txt"), |_, _| {}).await?;
     let sums = String::from_utf8_lossy(&sums).into_owned();
     let archive_name = format!("{name}.tar.gz");
     let expected = sums
@@ -45,10 +47,10 @@ async fn fetch_from(base: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result
         })
         .map(|(sum, _)| sum.to_owned())
         .with_context(|| format!("the release has no checksum for {archive_name}"))?;
-    let archive = get(&client, &format!("{base}/v{VERSION}/{archive_name}"), |done, total| {
+    let archive = get(&client, &format!("{base}/v{version}/{archive_name}"), |done, total| {
         progress(&match total {
-            Some(total) => format!("fetching Prometheus {VERSION}: {} of {} MB", done / 1_000_000, total / 1_000_000),
-            None => format!("fetching Prometheus {VERSION}: {} MB", done / 1_000_000),
+            Some(total) => format!("fetching {title} {version}: {} of {} MB", done / 1_000_000, total / 1_000_000),
+            None => format!("fetching {title} {version}: {} MB", done / 1_000_000),
         });
     })
     .await?;
@@ -56,8 +58,8 @@ async fn fetch_from(base: &str, cache: &Path, progress: &dyn Fn(&str)) -> Result
     if found != expected {
         bail!("{archive_name} has checksum {found}, the release says {expected}; nothing of it was used");
     }
-    progress("unpacking Prometheus");
-    unpack(&archive, &name, cache)
+    progress(&format!("unpacking {title}"));
+    unpack(kit, &archive, &name, cache)
 }
 
 async fn get(client: &reqwest::Client, url: &str, told: impl Fn(u64, Option<u64>)) -> Result<Vec<u8>> {
@@ -72,8 +74,8 @@ async fn get(client: &reqwest::Client, url: &str, told: impl Fn(u64, Option<u64>
     Ok(bytes)
 }
 
-/// Takes the two programs out of the archive, and nothing else.
-fn unpack(archive: &[u8], name: &str, cache: &Path) -> Result<PathBuf> {
+/// Takes the programs out of the archive, and nothing else.
+fn unpack(kit: &Kit, archive: &[u8], name: &str, cache: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir_all(cache)?;
     let staging = tempfile::tempdir_in(cache)?;
@@ -82,7 +84,7 @@ fn unpack(archive: &[u8], name: &str, cache: &Path) -> Result<PathBuf> {
     for entry in files.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let program = ["prometheus", "promtool"].into_iter().find(|program| path == Path::new(name).join(program));
+        let program = kit.programs.iter().find(|program| path == Path::new(name).join(program));
         let Some(program) = program else { continue };
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
@@ -91,10 +93,10 @@ fn unpack(archive: &[u8], name: &str, cache: &Path) -> Result<PathBuf> {
         std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o755))?;
         found += 1;
     }
-    if found != 2 {
-        bail!("the archive does not hold prometheus and promtool");
+    if found != kit.programs.len() {
+        bail!("the archive does not hold {}", kit.programs.join(" and "));
     }
-    let folder = cache.join(format!("prometheus-{VERSION}"));
+    let folder = cache.join(format!("{}-{}", kit.project, kit.version));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::rename(staging.keep(), &folder)?;
     Ok(folder)
@@ -108,6 +110,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::tools::PROMETHEUS;
 
     /// An archive as upstream makes it, with a file that is not wanted and a path that must not be followed.
     fn archive(name: &str) -> Vec<u8> {
@@ -141,21 +144,22 @@ mod tests {
     async fn an_archive_is_used_only_if_its_checksum_is_the_releases() {
         wire::install_crypto_provider();
         let Some(platform) = platform() else { return };
-        let name = format!("prometheus-{VERSION}.{platform}");
+        let kit = &PROMETHEUS;
+        let name = format!("prometheus-{}.{platform}", kit.version);
         let archive = archive(&name);
         let sum: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
         let stop = CancellationToken::new();
         let cache = tempfile::tempdir().unwrap();
 
         let wrong = serve(archive.clone(), format!("{}  {name}.tar.gz\n", "0".repeat(64)), &stop);
-        let error = fetch_from(&wrong, cache.path(), &|_| {}).await.unwrap_err().to_string();
+        let error = fetch_from(kit, &wrong, cache.path(), &|_| {}).await.unwrap_err().to_string();
         assert!(error.contains("nothing of it was used"), "{error}");
         let none = serve(archive.clone(), "abc  other.tar.gz\n".to_owned(), &stop);
-        assert!(fetch_from(&none, cache.path(), &|_| {}).await.unwrap_err().to_string().contains("no checksum"));
+        assert!(fetch_from(kit, &none, cache.path(), &|_| {}).await.unwrap_err().to_string().contains("no checksum"));
         assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
 
         let good = serve(archive, format!("{sum}  {name}.tar.gz\n"), &stop);
-        let folder = fetch_from(&good, cache.path(), &|_| {}).await.unwrap();
+        let folder = fetch_from(kit, &good, cache.path(), &|_| {}).await.unwrap();
         assert_eq!(std::fs::read_to_string(folder.join("promtool")).unwrap(), "checker");
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2);
         stop.cancel();

@@ -1,0 +1,81 @@
+//! What dashboards and rules read, held against what is exposed.
+//!
+//! A panel or an alert that reads a metric or a label that is not there shows nothing, and says nothing. [`Schema`] is what there is:
+//! metrics with their labels. [`readers`] finds what reads them in Grafana dashboards, rule files and PrometheusRules; [`check`] tells
+//! which reader asks for what is not there, and which metrics nobody reads.
+//!
+//! Architecture invariant: functions of texts; where the series come from this crate does not know.
+
+mod expression;
+mod readers;
+mod schema;
+
+pub use expression::{Finding, check_expression};
+pub use readers::{ReadError, Reader, readers};
+pub use schema::Schema;
+
+use serde::Serialize;
+
+/// What a reader asks for in vain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// Which reader, such as `panel "404"`.
+    pub reader: String,
+    /// The line of its expression in its file, from 1.
+    pub line: usize,
+    /// Its expression.
+    pub expression: String,
+    /// What is not there.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What is read in vain.
+    pub broken: Vec<Broken>,
+    /// Metrics that nobody reads.
+    pub unread: Vec<String>,
+}
+
+/// Holds readers against what there is. Rules come first: what they record can be read by others.
+pub fn check(readers: &[Reader], schema: &Schema) -> Report {
+    let mut schema = schema.clone();
+    let mut report = Report::default();
+    let mut read = std::collections::BTreeSet::new();
+    let (recording, others): (Vec<&Reader>, Vec<&Reader>) = readers.iter().partition(|reader| reader.records.is_some());
+    // A rule may read what a later one records.
+    for _ in 0..recording.len() {
+        let before = schema.len();
+        for reader in &recording {
+            if let (Some(name), Ok(found)) = (&reader.records, check_expression(&reader.expression, &schema)) {
+                schema.record(name, found.labels.into_iter().flatten().chain(reader.labels.iter().cloned()));
+            }
+        }
+        if schema.len() == before {
+            break;
+        }
+    }
+    for reader in recording.into_iter().chain(others) {
+        let broken =
+            |finding| Broken { reader: reader.name.clone(), line: reader.line, expression: reader.expression.clone(), finding };
+        match check_expression(&reader.expression, &schema) {
+            Err(why) => report.broken.push(broken(Finding::Unreadable { why })),
+            Ok(found) => {
+                read.extend(found.read);
+                report.broken.extend(found.findings.into_iter().map(broken));
+                let known = |label: &String| {
+                    found.labels.as_ref().is_none_or(|labels| labels.contains(label)) || reader.labels.contains(label)
+                };
+                let missing = reader.templated.iter().filter(|label| !known(label)).cloned();
+                report.broken.extend(missing.map(|label| broken(Finding::NoTemplateLabel { label })));
+            }
+        }
+    }
+    report.unread = schema.names().filter(|name| !read.contains(*name)).map(str::to_owned).collect();
+    report
+}
+
+#[cfg(test)]
+mod tests;
