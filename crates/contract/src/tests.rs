@@ -1,3 +1,5 @@
+//! Expressions, dashboards and rules against a small schema.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Actions by table, and what holds for every set of labels.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
