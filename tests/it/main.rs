@@ -4,6 +4,7 @@
 //! What belongs here needs a whole lab or the built program. What a function alone can show is tested beside it.
 
 mod bench;
+mod blog;
 mod clients;
 mod command_line;
 mod container;
@@ -23,6 +24,7 @@ fn main() {
     trials.extend(command_line::trials());
     trials.extend(clients::trials());
     trials.extend(container::trials());
+    trials.extend(blog::trials());
     trials.extend(operator::trials());
     trials.extend(contract::trials());
     trials.extend(relabel::trials());

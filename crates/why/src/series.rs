@@ -132,6 +132,20 @@ impl<'a> Search<'a> {
     /// Nobody exposes it.
     fn unexposed(&self) -> Box<Broken> {
         let name = self.selector.name();
+        // Others may: then it is the pod that was asked for that does not.
+        let exposes =
+            |page: &&Page| page.page.as_ref().is_ok_and(|page| page.samples.iter().any(|sample| sample.series.name == name));
+        let mut others: Vec<&str> = self.facts.pages.iter().filter(exposes).map(|page| page.pod.as_str()).collect();
+        others.dedup();
+        if let Some(matcher) = self.selector.matchers().iter().find(|matcher| matcher.name == "pod")
+            && !others.is_empty()
+        {
+            let what = format!("no pod with {} exposes {name}", matcher_text(matcher));
+            let fix = "ask for one of these pods, or without the label".to_owned();
+            let mut found = broken(LinkName::Exposed, what, String::new(), String::new(), fix);
+            found.details.push(format!("others  {}", others.join(", ")));
+            return found;
+        }
         let unread: Vec<&Page> =
             self.facts.pages.iter().filter(|page| page.page.is_err() && self.wants("pod", &page.pod)).collect();
         let read = self.facts.pages.len() - unread.len();

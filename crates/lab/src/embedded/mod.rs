@@ -125,7 +125,11 @@ impl Lab {
         server.run_controllers();
         cluster::run_controllers(client.clone(), stop.clone());
         cluster::run_service_proxy(client.clone(), ("default", "kubernetes"), stop.clone());
-        tokio::spawn(operator::run(client.clone(), options.fast_alerts, stop.clone()));
+        let versions = operator::Versions {
+            prometheus: options.prometheus.version.clone(),
+            alertmanager: options.prometheus.alertmanager.as_ref().ok().map(|found| found.version.clone()),
+        };
+        tokio::spawn(operator::run(client.clone(), versions, options.fast_alerts, stop.clone()));
 
         let install = release.install.as_deref().map_or("", |path| manifests::text(path).unwrap_or_default());
         let world = Arc::new(World::new(

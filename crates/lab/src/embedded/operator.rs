@@ -21,7 +21,29 @@ fn values(informer: &Informer) -> Vec<Value> {
     informer.objects().map(|object| (**object).clone()).collect()
 }
 
-pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationToken) {
+/// The versions that a lab has. Objects that ask for others get these: a configuration must fit the program that reads it.
+pub(crate) struct Versions {
+    pub(crate) prometheus: String,
+    pub(crate) alertmanager: Option<String>,
+}
+
+/// An object as it would be if it asked for the version that there is; whoever asks for another is told.
+fn fitted(client: &Client, owner: &Value, version: &str, told: &mut Vec<String>) -> Value {
+    let asked = owner["spec"]["version"].as_str().map(|asked| asked.trim_start_matches('v'));
+    if let Some(asked) = asked.filter(|asked| *asked != version) {
+        let message = format!("this lab has version {version}, which runs in place of {asked}");
+        let key = format!("{} {}", object::key(owner), message);
+        if !told.contains(&key) {
+            record_event(client, owner, "prometheus-operator", "Warning", "OtherVersion", &message);
+            told.push(key);
+        }
+    }
+    let mut fitted = owner.clone();
+    fitted["spec"]["version"] = version.into();
+    fitted
+}
+
+pub(crate) async fn run(client: Client, versions: Versions, fast_alerts: bool, stop: CancellationToken) {
     // The kinds are defined a moment after the lab starts.
     while !client.served().iter().any(|(group, plural)| group == MONITORING && plural == "prometheuses") {
         tokio::select! {
@@ -61,12 +83,15 @@ pub(crate) async fn run(client: Client, fast_alerts: bool, stop: CancellationTok
             fast_alerts,
         };
         for prometheus in prometheuses.objects().filter(|prometheus| !object::is_deleting(prometheus)) {
-            reconcile(&client, prometheus, &input, &mut told);
+            let fitted = &fitted(&client, prometheus, &versions.prometheus, &mut told);
+            reconcile(&client, fitted, &input, &mut told);
             let key = format!("{}/prometheus-{}", object::namespace(prometheus), object::name(prometheus));
             report(&client, PROMETHEUSES, prometheus, sets.get(&key));
         }
         for alertmanager in alertmanagers.objects().filter(|alertmanager| !object::is_deleting(alertmanager)) {
-            reconcile_alertmanager(&client, alertmanager, &input, &mut told);
+            let Some(version) = &versions.alertmanager else { continue };
+            let fitted = &fitted(&client, alertmanager, version, &mut told);
+            reconcile_alertmanager(&client, fitted, &input, &mut told);
             let key = format!("{}/alertmanager-{}", object::namespace(alertmanager), object::name(alertmanager));
             report(&client, ALERTMANAGERS, alertmanager, sets.get(&key));
         }
@@ -123,7 +148,7 @@ fn tell(client: &Client, owner: &Value, input: &Input, rejected: &[&Rejection], 
     }
 }
 
-fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
+fn reconcile(client: &Client, prometheus: &Value, input: &Input, told: &mut Vec<String>) {
     let compiled = compile(prometheus, input);
     let rejected: Vec<&Rejection> = compiled.rejected.iter().chain(&compiled.rules.rejected).collect();
     tell(client, prometheus, input, &rejected, told);
@@ -133,7 +158,7 @@ fn reconcile(client: &Client, prometheus: &Arc<Value>, input: &Input, told: &mut
     }
 }
 
-fn reconcile_alertmanager(client: &Client, alertmanager: &Arc<Value>, input: &Input, told: &mut Vec<String>) {
+fn reconcile_alertmanager(client: &Client, alertmanager: &Value, input: &Input, told: &mut Vec<String>) {
     let compiled = compile_alertmanager(alertmanager, input);
     tell(client, alertmanager, input, &compiled.rejected.iter().collect::<Vec<_>>(), told);
     let Some(config) = compiled.config else { return };
