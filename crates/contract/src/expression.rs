@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use promql_parser::label::{MatchOp, Matcher};
-use promql_parser::parser::{Expr, LabelModifier, VectorSelector};
+use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier, VectorSelector};
 use serde::Serialize;
 
 use crate::schema::Schema;
@@ -63,7 +63,10 @@ pub struct Found {
     pub read: BTreeSet<String>,
 }
 
-/// Replaces the variables of a dashboard: a duration in brackets, anything in a string, one elsewhere.
+/// What stands for a variable of a dashboard; it reads as a name.
+const VARIABLE: &str = "variable__of__dashboard";
+
+/// Replaces the variables of a dashboard: by a duration in brackets, by a name that is known again elsewhere.
 fn filled(expression: &str) -> String {
     let mut out = String::new();
     let mut rest = expression.chars().peekable();
@@ -101,13 +104,13 @@ fn filled(expression: &str) -> String {
                 rest.next_if_eq(&']');
             }
         }
-        out.push_str(if quote.is_some() {
-            ".*"
-        } else if brackets > 0 {
-            "5m"
+        if quote.is_none() && brackets > 0 {
+            out.push_str("5m");
+            // Its unit may come after a variable.
+            while rest.next_if(char::is_ascii_lowercase).is_some() {}
         } else {
-            "1"
-        });
+            out.push_str(VARIABLE);
+        }
     }
     out
 }
@@ -117,7 +120,13 @@ fn filled(expression: &str) -> String {
 /// # Errors
 /// When it cannot be read; the text is the parser's.
 pub fn check_expression(expression: &str, schema: &Schema) -> Result<Found, String> {
-    let parsed = promql_parser::parser::parse(&filled(expression))?;
+    let text = filled(expression);
+    let parsed = match promql_parser::parser::parse(&text) {
+        Ok(parsed) => parsed,
+        // What a variable holds may be any part of an expression.
+        Err(_) if text.contains(VARIABLE) => return Ok(Found::default()),
+        Err(why) => return Err(why),
+    };
     let mut walk = Walk { schema, found: Found::default() };
     let labels = walk.labels(&parsed);
     walk.found.labels = labels;
@@ -133,7 +142,7 @@ type Labels = Option<BTreeSet<String>>;
 
 /// Whether a matcher is met by a series without the label.
 fn takes_none(matcher: &Matcher) -> bool {
-    matcher.is_match("")
+    matcher.is_match("") || matcher.value.contains(VARIABLE)
 }
 
 fn written(matcher: &Matcher) -> String {
@@ -161,7 +170,9 @@ impl Walk<'_> {
             selector.name.as_ref().is_none_or(|wanted| wanted == name)
                 && name_matchers.iter().all(|matcher| matcher.is_match(name))
         };
-        if selector.name.is_none() && name_matchers.is_empty() {
+        let variable = selector.name.as_ref().is_some_and(|name| name.contains(VARIABLE))
+            || name_matchers.iter().any(|matcher| matcher.value.contains(VARIABLE));
+        if variable || (selector.name.is_none() && name_matchers.is_empty()) {
             return None;
         }
         let names: Vec<String> = self.schema.names().filter(|name| takes(name)).map(str::to_owned).collect();
@@ -175,21 +186,64 @@ impl Walk<'_> {
             self.tell(Finding::NoMetric { metric: asked, nearest });
             return None;
         }
-        let labels: BTreeSet<String> =
-            names.iter().filter_map(|name| self.schema.labels(name)).flat_map(|labels| labels.iter().cloned()).collect();
+        self.found.read.extend(names.iter().cloned());
+        let mut labels = BTreeSet::new();
+        for name in &names {
+            // One that may have any label has each.
+            labels.extend(self.schema.labels(name)?.iter().cloned());
+        }
         for matcher in selector.matchers.matchers.iter().filter(|matcher| matcher.name != "__name__") {
             if !labels.contains(&matcher.name) && !takes_none(matcher) {
                 self.tell(Finding::NoLabel { metric: asked.clone(), label: matcher.name.clone(), asked: written(matcher) });
             }
         }
-        self.found.read.extend(names);
         Some(labels)
+    }
+
+    /// The labels that an aggregation leaves.
+    fn aggregated(&mut self, aggregate: &AggregateExpr) -> Labels {
+        let inner = self.labels(&aggregate.expr);
+        let keeps = matches!(aggregate.op.to_string().as_str(), "topk" | "bottomk" | "limitk" | "limit_ratio");
+        match &aggregate.modifier {
+            Some(LabelModifier::Include(by)) => {
+                self.need(&inner, &by.labels, "by", &aggregate.expr);
+                if keeps { inner } else { Some(by.labels.iter().cloned().collect()) }
+            }
+            Some(LabelModifier::Exclude(without)) if !keeps => {
+                inner.map(|labels| labels.into_iter().filter(|label| !without.labels.contains(label)).collect())
+            }
+            None if !keeps => Some(BTreeSet::new()),
+            _ => inner,
+        }
+    }
+
+    /// Two expressions of which one may be empty: what both look for in vain is missing, and the result has the labels of either.
+    fn either(&mut self, binary: &BinaryExpr) -> Labels {
+        let is_metric = |finding: &Finding| matches!(finding, Finding::NoMetric { .. });
+        let before = std::mem::take(&mut self.found.findings);
+        let left = self.labels(&binary.lhs);
+        let mut of_left = std::mem::take(&mut self.found.findings);
+        let right = self.labels(&binary.rhs);
+        let mut of_right = std::mem::replace(&mut self.found.findings, before);
+        let (left_gone, right_gone) = (of_left.iter().any(is_metric), of_right.iter().any(is_metric));
+        if left_gone != right_gone {
+            // As `old_name or new_name` is written for two releases.
+            of_left.retain(|finding| !is_metric(finding));
+            of_right.retain(|finding| !is_metric(finding));
+        }
+        of_left.into_iter().chain(of_right).for_each(|finding| self.tell(finding));
+        match (left, right) {
+            (Some(left), Some(right)) => Some(left.into_iter().chain(right).collect()),
+            (Some(one), None) | (None, Some(one)) if left_gone != right_gone => Some(one),
+            _ => None,
+        }
     }
 
     /// Labels that must be there.
     fn need(&mut self, available: &Labels, wanted: &[String], asked: &str, of: &Expr) {
         let Some(available) = available else { return };
-        for label in wanted.iter().filter(|label| !available.contains(*label)) {
+        let given = |label: &&String| *label == "__name__" || label.contains(VARIABLE);
+        for label in wanted.iter().filter(|label| !given(label) && !available.contains(*label)) {
             let metric = first_metric(of).unwrap_or_else(|| "the expression".to_owned());
             self.tell(Finding::NoLabel { metric, label: label.clone(), asked: format!("{asked} ({})", wanted.join(", ")) });
         }
@@ -204,20 +258,16 @@ impl Walk<'_> {
             Expr::Subquery(inner) => self.labels(&inner.expr),
             Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => Some(BTreeSet::new()),
             Expr::Aggregate(aggregate) => {
-                let inner = self.labels(&aggregate.expr);
-                let keeps = matches!(aggregate.op.to_string().as_str(), "topk" | "bottomk" | "limitk" | "limit_ratio");
-                match &aggregate.modifier {
-                    Some(LabelModifier::Include(by)) => {
-                        self.need(&inner, &by.labels, "by", &aggregate.expr);
-                        if keeps { inner } else { Some(by.labels.iter().cloned().collect()) }
+                let made = self.aggregated(aggregate);
+                // `count_values` gives its label besides.
+                match aggregate.param.as_deref() {
+                    Some(Expr::StringLiteral(label)) => {
+                        made.map(|labels| labels.into_iter().chain([label.val.clone()]).collect())
                     }
-                    Some(LabelModifier::Exclude(without)) if !keeps => {
-                        inner.map(|labels| labels.into_iter().filter(|label| !without.labels.contains(label)).collect())
-                    }
-                    None if !keeps => Some(BTreeSet::new()),
-                    _ => inner,
+                    _ => made,
                 }
             }
+            Expr::Binary(binary) if binary.op.to_string() == "or" => self.either(binary),
             Expr::Binary(binary) => {
                 let (left, right) = (self.labels(&binary.lhs), self.labels(&binary.rhs));
                 let Some(modifier) = &binary.modifier else {
@@ -271,7 +321,8 @@ impl Walk<'_> {
                         }
                         inner.map(|labels| labels.into_iter().filter(|label| label != "le").collect())
                     }
-                    "absent" | "absent_over_time" | "vector" | "scalar" | "time" => None,
+                    "absent" | "absent_over_time" => None,
+                    "vector" | "scalar" | "time" | "pi" => Some(BTreeSet::new()),
                     _ => {
                         let vector = arguments.iter().zip(all).find(|(argument, _)| !is_literal(argument));
                         vector.map_or_else(|| Some(BTreeSet::new()), |(_, labels)| labels)
@@ -313,12 +364,13 @@ mod tests {
     fn variables_of_dashboards() {
         for (from, to) in [
             ("rate(a[$__rate_interval])", "rate(a[5m])"),
-            ("a{b=\"$x\",c=~\"${y:regex}\"}", "a{b=\".*\",c=~\".*\"}"),
-            ("a{b=~\"[[x]]\"} > $limit", "a{b=~\".*\"} > 1"),
+            ("a{b=\"$x\",c=~\"${y:regex}\"}", "a{b=\"V\",c=~\"V\"}"),
+            ("a{b=~\"[[x]]\"} > $limit", "a{b=~\"V\"} > V"),
+            ("rate(${prefix}_total[${n}m])", "rate(V_total[5m])"),
             ("a{b=~\"x$\"}", "a{b=~\"x$\"}"),
             ("rate(a[5m:$step])", "rate(a[5m:5m])"),
         ] {
-            assert_eq!(filled(from), to);
+            assert_eq!(filled(from), to.replace('V', VARIABLE));
         }
     }
 }

@@ -10,7 +10,7 @@ mod expression;
 mod readers;
 mod schema;
 
-pub use expression::{Finding, check_expression};
+pub use expression::{Finding, Found, check_expression};
 pub use readers::{ReadError, Reader, readers};
 pub use schema::Schema;
 
@@ -39,25 +39,35 @@ pub struct Report {
     pub unread: Vec<String>,
 }
 
-/// Holds readers against what there is. Rules come first: what they record can be read by others.
-pub fn check(readers: &[Reader], schema: &Schema) -> Report {
+/// What there is with what rules record of it.
+pub fn with_recordings(readers: &[Reader], schema: &Schema) -> Schema {
     let mut schema = schema.clone();
-    let mut report = Report::default();
-    let mut read = std::collections::BTreeSet::new();
-    let (recording, others): (Vec<&Reader>, Vec<&Reader>) = readers.iter().partition(|reader| reader.records.is_some());
+    let recording: Vec<&Reader> = readers.iter().filter(|reader| reader.records.is_some()).collect();
     // A rule may read what a later one records.
     for _ in 0..recording.len() {
         let before = schema.len();
         for reader in &recording {
-            if let (Some(name), Ok(found)) = (&reader.records, check_expression(&reader.expression, &schema)) {
-                schema.record(name, found.labels.into_iter().flatten().chain(reader.labels.iter().cloned()));
+            let Some(name) = &reader.records else { continue };
+            match check_expression(&reader.expression, &schema) {
+                Ok(Found { labels: Some(labels), .. }) => {
+                    schema.record(name, labels.into_iter().chain(reader.labels.iter().cloned()))
+                }
+                _ => schema.record_unknown(name),
             }
         }
         if schema.len() == before {
             break;
         }
     }
-    for reader in recording.into_iter().chain(others) {
+    schema
+}
+
+/// Holds readers against what there is, and against what those among them record.
+pub fn check(readers: &[Reader], schema: &Schema) -> Report {
+    let schema = with_recordings(readers, schema);
+    let mut report = Report::default();
+    let mut read = std::collections::BTreeSet::new();
+    for reader in readers {
         let broken =
             |finding| Broken { reader: reader.name.clone(), line: reader.line, expression: reader.expression.clone(), finding };
         match check_expression(&reader.expression, &schema) {

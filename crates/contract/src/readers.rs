@@ -61,6 +61,11 @@ fn of_dashboard(text: &str, dashboard: &Value, found: &mut Vec<Reader>) {
         index += 1;
         let title = panel["title"].as_str().unwrap_or("without a title");
         for target in panel["targets"].as_array().into_iter().flatten() {
+            // Others have expressions too, in languages of their own.
+            let source = target["datasource"]["type"].as_str().or_else(|| panel["datasource"]["type"].as_str());
+            if source.is_some_and(|source| source != "prometheus") {
+                continue;
+            }
             if let Some(expression) = target["expr"].as_str().filter(|expression| !expression.is_empty()) {
                 add(format!("panel {title:?}"), expression);
             }
@@ -89,10 +94,10 @@ fn of_variable(query: &str) -> Option<String> {
     inner("query_result(").map(str::to_owned)
 }
 
-/// The labels that `{{ $labels.x }}` and `{{ .Labels.x }}` show.
+/// The labels that `{{ $labels.x }}` shows. `.Labels` may be those of another query.
 fn templated(texts: &Value) -> Vec<String> {
     static LABEL: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"(?:\$labels|\.Labels)\.([A-Za-z_][A-Za-z0-9_]*)").expect("a constant expression"));
+        LazyLock::new(|| Regex::new(r"\$labels\.([A-Za-z_][A-Za-z0-9_]*)").expect("a constant expression"));
     let mut found: Vec<String> = texts
         .as_object()
         .into_iter()

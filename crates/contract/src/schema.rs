@@ -6,12 +6,19 @@ use metrics::Series;
 
 /// What there is.
 #[derive(Clone, Debug, Default)]
-pub struct Schema(BTreeMap<String, BTreeSet<String>>);
+pub struct Schema(BTreeMap<String, Option<BTreeSet<String>>>);
 
 impl Schema {
     /// Adds a metric that has these labels, or more labels to one that is there.
     pub fn record(&mut self, name: &str, labels: impl IntoIterator<Item = String>) {
-        self.0.entry(name.to_owned()).or_default().extend(labels);
+        if let Some(known) = self.0.entry(name.to_owned()).or_insert_with(|| Some(BTreeSet::new())) {
+            known.extend(labels);
+        }
+    }
+
+    /// Adds a metric of which nobody knows the labels; it may have any.
+    pub fn record_unknown(&mut self, name: &str) {
+        self.0.insert(name.to_owned(), None);
     }
 
     /// What a list of series shows.
@@ -23,9 +30,9 @@ impl Schema {
         schema
     }
 
-    /// The labels of a metric.
+    /// The labels of a metric; nothing when it may have any, or is not there.
     pub fn labels(&self, name: &str) -> Option<&BTreeSet<String>> {
-        self.0.get(name)
+        self.0.get(name)?.as_ref()
     }
 
     /// The names of all metrics.
@@ -34,6 +41,6 @@ impl Schema {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.values().map(|labels| labels.len() + 1).sum()
+        self.0.values().map(|labels| labels.as_ref().map_or(1000, BTreeSet::len) + 1).sum()
     }
 }

@@ -46,6 +46,14 @@ fn metrics_and_labels_that_are_not_there() {
         ("{__name__=~\"(old_)?requests_total\",code=\"404\"}", vec![]),
         ("topk(3, requests_total{code=~\"5..\"})", vec![]),
         ("absent(up{job=\"x\"}) or vector(0)", vec![]),
+        // Two names for two releases: one is enough.
+        ("sum by (code) (old_requests_total or requests_total)", vec![]),
+        ("sum by (job) (requests_total or up)", vec![]),
+        ("gone or nowhere", vec!["there is no metric gone", "there is no metric nowhere"]),
+        ("up{cluster=\"$cluster\"} and on ($group) $metric{a=\"b\"}", vec![]),
+        ("count by (__name__) ({__name__=~\".+_total\"})", vec![]),
+        ("sum by (version) (count_values(\"version\", up))", vec![]),
+        ("rate(${prefix}_total[5m]) > $limit", vec![]),
     ] {
         assert_eq!(told(expression), expected, "{expression}");
     }
@@ -84,6 +92,10 @@ groups:
     let report = check(&readers(rules).unwrap(), &schema());
     let told: Vec<String> = report.broken.iter().map(|one| format!("{} {}: {}", one.line, one.reader, one.finding)).collect();
     assert_eq!(told, ["6 alert Burst: the result has no label zone, which an annotation shows"]);
+    let unknown = "groups: [{name: g, rules: [{record: age, expr: absent(up)}, {record: oldest, expr: max by (pod) (age)}]}]";
+    assert_eq!(check(&readers(unknown).unwrap(), &schema()).broken, []);
+    let loki = r#"{"panels": [{"datasource": {"type": "loki"}, "targets": [{"expr": "{app=\"x\"} |= \"y\""}]}]}"#;
+    assert_eq!(readers(loki).unwrap(), []);
     assert_eq!(readers("{\"a\": ").unwrap_err().at, Some((1, 6)));
 }
 

@@ -200,6 +200,10 @@ fn ports(pod: &Value, services: &[Value]) -> Vec<u16> {
         })
         .filter_map(|port| u16::try_from(port["containerPort"].as_u64()?).ok())
         .collect();
+    // A Service may lead to a port by number that no container declares.
+    let targets = behind.iter().flat_map(|service| service["spec"]["ports"].as_array().into_iter().flatten());
+    let numbers = targets.filter(|port| port["protocol"] != "UDP").filter_map(|port| port["targetPort"].as_u64());
+    found.extend(numbers.filter_map(|number| u16::try_from(number).ok()));
     found.sort_unstable();
     found.dedup();
     found
@@ -283,12 +287,32 @@ pub async fn gather(cluster: &Cluster, prometheus: Value, question: &Question) -
     Ok(facts)
 }
 
+/// Fills in what Prometheus leaves out when it shows its rules: there, what is empty is missing, and what is missing is not the default.
+fn complete(config: &mut Value) {
+    for scrape in config["scrape_configs"].as_array_mut().into_iter().flatten() {
+        for list in ["relabel_configs", "metric_relabel_configs"] {
+            for rule in scrape[list].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+                for key in ["separator", "replacement"] {
+                    rule.entry(key).or_insert_with(|| "".into());
+                }
+            }
+        }
+    }
+}
+
 /// What Prometheus itself knows; nothing of it when it does not answer.
 async fn ask_prometheus(cluster: &Cluster, facts: &mut Facts, question: &Question) -> Result<()> {
     let client = cluster.prometheus(&facts.prometheus);
-    let Ok(version) = client.version().await else { return Ok(()) };
-    facts.version = version;
-    let config: Value = wire::yaml::strict(&client.config().await?).map_err(|error| anyhow::anyhow!("{error}"))?;
+    facts.version = match client.version().await {
+        Ok(version) => version,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            facts.unanswered = Some(format!("{error}{cause}"));
+            return Ok(());
+        }
+    };
+    let mut config: Value = wire::yaml::strict(&client.config().await?).map_err(|error| anyhow::anyhow!("{error}"))?;
+    complete(&mut config);
     facts.interval = config["global"]["scrape_interval"].as_str().and_then(why::seconds).unwrap_or(60.0);
     facts.running = Some(config["scrape_configs"].as_array().cloned().unwrap_or_default());
     if !client.reloaded().await? {

@@ -149,7 +149,11 @@ impl Rule {
         let name = text(&rule["action"]).map_or_else(|| "replace".to_owned(), |action| action.to_lowercase());
         let found = ACTIONS.iter().find(|(known, _)| *known == name);
         let action = found.map(|(_, action)| *action).ok_or_else(|| RuleError(format!("unknown relabel action {name:?}")))?;
-        let pattern = text(&rule["regex"]).unwrap_or_else(|| "(.*)".to_owned());
+        // A key without a value is the empty expression, not the default (`Config.UnmarshalYAML`).
+        let pattern = match rule.get("regex") {
+            None => "(.*)".to_owned(),
+            Some(pattern) => text(pattern).unwrap_or_default(),
+        };
         let regex = Regex::new(&format!("^(?s:{pattern})$"))
             .map_err(|_| RuleError(format!("the regular expression {pattern:?} does not compile")))?;
         let target = text(&rule["target_label"]).unwrap_or_default();

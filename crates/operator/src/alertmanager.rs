@@ -159,6 +159,35 @@ fn named_receivers<'a>(route: &'a Value, into: &mut Vec<&'a str>) {
     }
 }
 
+/// What Alertmanager would refuse in a route or its children, for then it would refuse the whole file.
+fn check_route(route: &Value, intervals: &[&str]) -> Result<(), String> {
+    let texts = |key: &str| route[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for key in ["muteTimeIntervals", "activeTimeIntervals"] {
+        if let Some(missing) = texts(key).find(|name| !intervals.contains(name)) {
+            return Err(format!("{key}: mute time interval {missing:?} not found"));
+        }
+    }
+    let mut grouped: Vec<&str> = texts("groupBy").collect();
+    let count = grouped.len();
+    if count > 1 && grouped.contains(&"...") {
+        return Err("groupBy: cannot have wildcard group_by ('...') and other labels at the same time".to_owned());
+    }
+    grouped.sort_unstable();
+    grouped.dedup();
+    if grouped.len() < count {
+        return Err("groupBy: duplicated label".to_owned());
+    }
+    for matcher in route["matchers"].as_array().into_iter().flatten() {
+        if matcher["name"].as_str().unwrap_or_default().is_empty() {
+            return Err("matchers: a matcher has no name".to_owned());
+        }
+        if !matches!(matcher["matchType"].as_str().unwrap_or_default(), "" | "=" | "!=" | "=~" | "!~") {
+            return Err(format!("matchers: unknown matchType {}", matcher["matchType"]));
+        }
+    }
+    route["routes"].as_array().into_iter().flatten().try_for_each(|child| check_route(child, intervals))
+}
+
 fn part(of: Of<'_>) -> Result<Part, String> {
     let spec = &of.object["spec"];
     let list = |key: &str| spec[key].as_array().into_iter().flatten();
@@ -184,6 +213,8 @@ fn part(of: Of<'_>) -> Result<Part, String> {
         if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
             return Err(format!("receiver {missing:?} not found"));
         }
+        let intervals: Vec<&str> = list("muteTimeIntervals").filter_map(|interval| interval["name"].as_str()).collect();
+        check_route(from, &intervals)?;
     }
     Ok(Part {
         route: from.is_object().then(|| route(of, from)),
@@ -252,6 +283,8 @@ fn check_base(config: &Value) -> Result<(), String> {
         "root route's receiver must exist"
     } else if !["matchers", "match", "match_re"].into_iter().all(empty) {
         "'matchers' not permitted on root route"
+    } else if !empty("active_time_intervals") {
+        "'active_time_intervals' not permitted on root route"
     } else if !empty("mute_time_intervals") {
         "'mute_time_intervals' not permitted on root route"
     } else {
@@ -307,6 +340,10 @@ pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAler
     }
     let mut routes = Vec::new();
     for object in select(alertmanager, "AlertmanagerConfig", &input.namespaces, &input.alertmanager_configs) {
+        // The base is not added to itself.
+        if named == Some(object::name(object)) && object::namespace(object) == object::namespace(alertmanager) {
+            continue;
+        }
         let of = Of { object, assets, version };
         match part(of) {
             Err(reason) => {
@@ -437,7 +474,12 @@ mod tests {
         for (spec, expected) in [
             (json!({"route": {"receiver": "other"}, "receivers": [{"name": "r"}]}), "receiver \"other\" not found"),
             (json!({"route": {"receiver": "r"}, "receivers": [{"name": "r"}, {"name": "r"}]}), "not unique"),
-            (url("nowhere"), "is no URL"),
+            (
+                json!({"route": {"receiver": "r", "muteTimeIntervals": ["nigth"]}, "receivers": [{"name": "r"}]}),
+                "\"nigth\" not found",
+            ),
+            (json!({"route": {"receiver": "r", "groupBy": ["...", "a"]}, "receivers": [{"name": "r"}]}), "wildcard"),
+            (url("nowhere"), "it is no URL"),
             (
                 json!({"route": {"receiver": "r"}, "receivers": [{"name": "r", "slackConfigs": [{"apiURL": {"name": "no", "key": "k"}}]}]}),
                 "secrets \"no\" not found",

@@ -233,7 +233,8 @@ fn check(kind: &str, made: &Map<String, Value>) -> Result<(), String> {
             && !is_url(text)
             && !text.contains("{{")
         {
-            return Err(format!("invalid {field}: {text:?} is no URL"));
+            // The text may be a Secret's.
+            return Err(format!("invalid {field}: it is no URL"));
         }
     }
     Ok(())

@@ -48,8 +48,25 @@ impl<'a> View<'a> {
     /// Walks from an endpoint to its targets, to those of one pod if one is asked about.
     pub(crate) fn walk(&self, endpoint: Endpoint<'a>, focus: Option<Focus<'_>>) -> Outcome<'a> {
         let mut links = Vec::new();
-        let end = self.links(endpoint, focus, &mut links);
+        let end = self.links(endpoint, focus, &mut links).map_err(|broken| self.unless_outdated(endpoint, broken));
         Outcome { links, end }
+    }
+
+    /// A link that is broken in a configuration that is not the one that was written is not what is to be mended.
+    fn unless_outdated(&self, endpoint: Endpoint<'_>, found: Box<Broken>) -> Box<Broken> {
+        match &self.facts.reload_failed {
+            Some(why) if found.link > LinkName::Configured => broken(
+                LinkName::Configured,
+                format!(
+                    "an older configuration runs, with job {} as it was; the new one could not be loaded: {why}",
+                    endpoint.job()
+                ),
+                self.prometheus(),
+                "status",
+                "find the object that makes the configuration bad, and correct it; see the log of config-reloader".to_owned(),
+            ),
+            _ => found,
+        }
     }
 
     fn links(
@@ -64,7 +81,7 @@ impl<'a> View<'a> {
         hold(LinkName::Selected, format!("{} by {}", endpoint.object(), self.prometheus()));
         let config = self.configured(endpoint)?;
         hold(LinkName::Configured, format!("job {}", endpoint.job()));
-        self.permitted(config)?;
+        self.permitted(config, focus)?;
         hold(LinkName::Permitted, self.account());
         if endpoint.kind == MonitorKind::ServiceMonitor {
             let mut services = self.services(endpoint)?;
@@ -177,6 +194,10 @@ impl<'a> View<'a> {
         })
     }
 
+    fn unanswered(&self) -> String {
+        self.facts.unanswered.as_ref().map_or_else(String::new, |why| format!(": {why}"))
+    }
+
     fn configured(&self, endpoint: Endpoint<'_>) -> Result<&'a Value, Box<Broken>> {
         let (job, prometheus) = (endpoint.job(), self.prometheus());
         if let Some(config) = self.running(&job) {
@@ -184,7 +205,7 @@ impl<'a> View<'a> {
         }
         let (what, object, field, fix) = if self.facts.running.is_none() {
             let fix = "see the pod's log and `kubectl describe pod`";
-            (format!("{prometheus} does not answer"), prometheus, "status", fix.to_owned())
+            (format!("{prometheus} does not answer{}", self.unanswered()), prometheus, "status", fix.to_owned())
         } else if let Some(why) = &self.facts.reload_failed {
             let fix = "find the object that makes the configuration bad, and correct it; see the log of config-reloader";
             (format!("the configuration with job {job} could not be loaded: {why}"), prometheus, "status", fix.to_owned())
@@ -205,9 +226,12 @@ impl<'a> View<'a> {
         format!("ServiceAccount {}/{name}", object::namespace(&self.facts.prometheus))
     }
 
-    fn permitted(&self, config: &Value) -> Result<(), Box<Broken>> {
+    fn permitted(&self, config: &Value, focus: Option<Focus<'_>>) -> Result<(), Box<Broken>> {
         let needed = needed_reviews(config);
-        let denied: Vec<&Review> = self.facts.denied.iter().filter(|denied| needed.contains(denied)).collect();
+        // Each namespace is discovered by itself.
+        let here =
+            |denied: &&Review| focus.is_none_or(|focus| denied.namespace.is_empty() || denied.namespace == focus.namespace);
+        let denied: Vec<&Review> = self.facts.denied.iter().filter(|denied| needed.contains(denied)).filter(here).collect();
         let Some(first) = denied.first() else { return Ok(()) };
         let qualified = |review: &Review| match review.group.as_str() {
             "" => review.resource.clone(),
@@ -465,7 +489,7 @@ impl<'a> View<'a> {
                     .to_owned(),
             ));
         };
-        Err(Box::new(target::dropped(endpoint, &self.facts.prometheus, config, &rules, &by)))
+        Err(Box::new(target::dropped(endpoint, config, &rules, &by)))
     }
 }
 

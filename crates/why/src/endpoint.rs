@@ -11,6 +11,8 @@ use crate::question::MonitorKind;
 pub(crate) struct Focus<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) pod: &'a str,
+    /// Its port that has the metric.
+    pub(crate) port: u16,
 }
 
 /// A monitor's endpoint.

@@ -63,6 +63,8 @@ pub struct Facts {
     pub denied: Vec<Denied>,
     /// The scrape configurations that run, as Prometheus shows them; nothing when it does not answer.
     pub running: Option<Vec<Value>>,
+    /// Why Prometheus does not answer, if it does not.
+    pub unanswered: Option<String>,
     /// Why the last reload of the configuration failed, if it did.
     pub reload_failed: Option<String>,
     /// Its targets.

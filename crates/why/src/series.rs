@@ -24,9 +24,15 @@ const OF_TARGETS: [&str; 8] = [
     "scrape_body_size_bytes",
 ];
 
+/// Labels that a target gives its series.
+const OF_A_TARGET: [&str; 7] = ["container", "endpoint", "instance", "job", "namespace", "pod", "service"];
+
 pub(crate) fn explain(selector: &SeriesSelector, facts: &Facts) -> Explanation {
     let question = format!("Why is there no {}?", selector.text());
-    let there = facts.fresh().filter(|series| unmet(selector.matchers(), series).is_none()).count();
+    let recorded = facts.input.rules.iter().any(|object| records(object, selector.name()));
+    // Rules have intervals of their own.
+    let now: Vec<&Series> = if recorded { facts.now.iter().map(|seen| &seen.series).collect() } else { facts.fresh().collect() };
+    let there = now.into_iter().filter(|series| unmet(selector.matchers(), series).is_none()).count();
     if there > 0 {
         return Explanation { question, links: Vec::new(), verdict: Verdict::There { series: there } };
     }
@@ -76,7 +82,10 @@ impl<'a> Search<'a> {
     /// Walks; the text is what is left to say when every link holds.
     fn run(&mut self) -> Result<String, Box<Broken>> {
         let name = self.selector.name();
-        let recording = self.facts.input.rules.iter().find(|object| records(object, name));
+        let mut recording: Vec<&Value> = self.facts.input.rules.iter().filter(|object| records(object, name)).collect();
+        // One that is selected is enough.
+        recording.sort_by_key(|object| self.view.selected("PrometheusRule", object).is_err());
+        let recording = recording.first().copied();
         if let Some(object) = recording {
             return self.recorded(object);
         }
@@ -93,15 +102,16 @@ impl<'a> Search<'a> {
             match self.follow(exposer) {
                 Ok(left) => return Ok(left),
                 Err((links, broken)) => {
-                    // The one that went furthest tells most.
-                    if first.as_ref().is_none_or(|(_, old): &(Vec<Link>, Box<Broken>)| broken.link > old.link) {
-                        first = Some((links, broken));
+                    // The one that went furthest tells most, unless it is only not the target that was asked for.
+                    let rank = if self.is_other_target(&broken) { None } else { Some(broken.link) };
+                    if first.as_ref().is_none_or(|(old, ..): &(Option<LinkName>, Vec<Link>, Box<Broken>)| rank > *old) {
+                        first = Some((rank, links, broken));
                     }
                 }
             }
         }
         match first {
-            Some((links, broken)) => {
+            Some((_, links, broken)) => {
                 self.links.extend(links);
                 Err(broken)
             }
@@ -109,15 +119,32 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Whether a target is whole, and only another one than was asked for.
+    fn is_other_target(&self, broken: &Broken) -> bool {
+        broken.link == LinkName::Labelled
+            && OF_A_TARGET.iter().any(|label| {
+                self.selector
+                    .matchers()
+                    .iter()
+                    .any(|matcher| matcher.name == *label && broken.what.contains(&matcher_text(matcher)))
+            })
+    }
+
     /// The pods whose pages have the metric, of those that the matchers allow.
     fn exposers(&self) -> Vec<Exposer<'a>> {
+        let within = self.exposers_in(true);
+        // A page may have a namespace of its own, which is that of what it tells about.
+        if within.is_empty() { self.exposers_in(false) } else { within }
+    }
+
+    fn exposers_in(&self, namespace: bool) -> Vec<Exposer<'a>> {
         let name = self.selector.name();
         let any = OF_TARGETS.contains(&name);
         let facts = self.facts;
         facts
             .pages
             .iter()
-            .filter(|page| self.wants("pod", &page.pod) && (self.wants("namespace", &page.namespace) || page.page.is_ok()))
+            .filter(|page| self.wants("pod", &page.pod) && (!namespace || self.wants("namespace", &page.namespace)))
             .filter_map(|page| {
                 let samples = &page.page.as_ref().ok()?.samples;
                 let series: Vec<Series> =
@@ -156,7 +183,10 @@ impl<'a> Search<'a> {
         all.dedup();
         let mut found = broken(
             LinkName::Exposed,
-            format!("no pod exposes {name} ({read} pages were read)"),
+            match unread.len() {
+                0 => format!("no pod exposes {name} ({read} pages were read)"),
+                some => format!("no page that can be read has {name} ({read} were read, {some} could not be)"),
+            },
             String::new(),
             String::new(),
             "see whether the program has the metric, and whether it shows it before it is first used".to_owned(),
@@ -195,7 +225,7 @@ impl<'a> Search<'a> {
     /// From a pod to its series in Prometheus.
     fn follow(&self, exposer: &Exposer<'a>) -> Result<String, (Vec<Link>, Box<Broken>)> {
         let candidates = self.candidates(exposer).map_err(|broken| (Vec::new(), broken))?;
-        let focus = Focus { namespace: object::namespace(exposer.pod), pod: object::name(exposer.pod) };
+        let focus = Focus { namespace: object::namespace(exposer.pod), pod: object::name(exposer.pod), port: exposer.page.port };
         let outcomes: Vec<_> = candidates.into_iter().map(|endpoint| (endpoint, self.view.walk(endpoint, Some(focus)))).collect();
         let Some((endpoint, outcome)) = furthest(outcomes) else { return Ok("No monitor leads there.".to_owned()) };
         let mut links = outcome.links;
@@ -253,7 +283,9 @@ impl<'a> Search<'a> {
         if let Some((distance, monitor)) = nearest
             && distance <= 1
             && let Some(endpoint) = Endpoint::of(MonitorKind::ServiceMonitor, monitor).first()
+            && endpoint.looks_into(&facts.prometheus, object::namespace(pod))
             && let Err(mut nearly) = self.view.walk(*endpoint, None).end
+            && nearly.link <= LinkName::Matched
         {
             nearly.details.insert(0, format!("nearest {} leads to no Service of pod {key}", endpoint.object()));
             return nearly;
@@ -274,7 +306,9 @@ impl<'a> Search<'a> {
     fn ingested(&self, endpoint: Endpoint<'_>, target: &Target, exposer: &Exposer<'_>) -> Result<Vec<Series>, Box<Broken>> {
         let config = self.view.running(&endpoint.job());
         let honour = config.is_some_and(|config| config["honor_labels"] == true);
-        let rules = config.map_or(&Value::Null, |config| &config["metric_relabel_configs"]);
+        // What Prometheus makes itself passes no rule.
+        let own = OF_TARGETS.contains(&self.selector.name());
+        let rules = config.filter(|_| !own).map_or(&Value::Null, |config| &config["metric_relabel_configs"]);
         let rules = Rule::read_all(rules, Names::of_version(&self.facts.version)).unwrap_or_default();
         let mut made = Vec::new();
         let mut last = None;
@@ -296,7 +330,7 @@ impl<'a> Search<'a> {
                 link: LinkName::Ingested,
                 what: format!("a rule drops {name} after the scrape"),
                 object: endpoint.object(),
-                field: target::metric_rule(endpoint, &self.facts.prometheus, &rules, dropped.index),
+                field: target::metric_rule(endpoint, &rules, dropped.index),
                 fix: "correct the rule, or remove it".to_owned(),
                 details: vec![
                     format!("rule    {}", rule.describe()),
@@ -374,7 +408,7 @@ impl<'a> Search<'a> {
             let fix = format!("correct its expression: {}", state.query);
             return Err(broken(LinkName::Evaluated, what, of_object, "spec.groups".to_owned(), fix));
         }
-        if self.facts.fresh().next().is_none() {
+        if self.facts.now.is_empty() {
             let what = format!("the rule that records {name} is evaluated, and its expression yields nothing");
             let mut found = broken(
                 LinkName::Evaluated,
@@ -386,7 +420,7 @@ impl<'a> Search<'a> {
             found.details.push(format!("expr    {}", state.query));
             return Err(found);
         }
-        let of_now: Vec<Series> = self.facts.fresh().cloned().collect();
+        let of_now: Vec<Series> = self.facts.now.iter().map(|seen| seen.series.clone()).collect();
         let nothing = Value::Null;
         let endpoint = Endpoint { kind: MonitorKind::ScrapeConfig, monitor: &nothing, index: 0 };
         self.labelled(endpoint, &of_now).map_err(|mut broken| {

@@ -1,31 +1,52 @@
 //! Targets: the rule that drops one, and why a scrape fails.
 
 use metrics::Target;
-use metrics::relabel::{DroppedBy, Rule, labels_text};
+use metrics::relabel::{DroppedBy, Names, Rule, labels_text};
 use serde_json::Value;
 
 use crate::endpoint::Endpoint;
 use crate::explanation::{Broken, LinkName};
-use crate::question::visible;
+use crate::question::{MonitorKind, visible};
 
-/// Rules that the operator puts after those of the user: the enforced namespace, and three for sharding.
-fn after_users(prometheus: &Value) -> usize {
-    let enforced = prometheus["spec"]["enforcedNamespaceLabel"].as_str().is_some_and(|label| !label.is_empty());
-    3 + usize::from(enforced)
+/// The field of a monitor's endpoint that holds its rules for targets.
+fn relabelings(kind: MonitorKind) -> &'static str {
+    if kind == MonitorKind::Probe { "relabelingConfigs" } else { "relabelings" }
 }
 
-/// Which rule of the user's a rule of the configuration is, if it is one.
-fn users_rule(endpoint: Endpoint<'_>, list: &str, all: usize, after: usize, index: usize) -> Option<String> {
-    let count = endpoint.spec()[list].as_array().map_or(0, Vec::len);
-    let first = all.checked_sub(after + count)?;
-    let own = index.checked_sub(first).filter(|own| *own < count)?;
-    Some(format!("{}[{own}]", endpoint.path(list)))
+/// A user's rule in Prometheus' words.
+fn translated(rule: &Value) -> Value {
+    let pairs = [
+        ("sourceLabels", "source_labels"),
+        ("targetLabel", "target_label"),
+        ("separator", "separator"),
+        ("regex", "regex"),
+        ("modulus", "modulus"),
+        ("replacement", "replacement"),
+        ("action", "action"),
+    ];
+    let given = pairs.into_iter().filter(|(from, _)| !rule[*from].is_null());
+    given.map(|(from, to)| (to.to_owned(), rule[from].clone())).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Which rule of the user's a rule of the configuration is, if it is one: the last run of rules that are the user's. What the operator
+/// puts before and after them differs from version to version.
+fn users_rule(endpoint: Endpoint<'_>, list: &str, rules: &[Rule], index: usize) -> Option<String> {
+    let written = endpoint.spec()[list].as_array()?;
+    let own: Vec<String> =
+        written.iter().filter_map(|rule| Some(Rule::read(&translated(rule), Names::Utf8).ok()?.describe())).collect();
+    let all: Vec<String> = rules.iter().map(Rule::describe).collect();
+    if own.is_empty() || own.len() != written.len() {
+        return None;
+    }
+    let first = (0..=all.len().checked_sub(own.len())?).rev().find(|&first| all[first..first + own.len()] == own[..])?;
+    let place = index.checked_sub(first).filter(|place| *place < own.len())?;
+    Some(format!("{}[{place}]", endpoint.path(list)))
 }
 
 /// The rule that drops a target.
-pub(crate) fn dropped(endpoint: Endpoint<'_>, prometheus: &Value, config: &Value, rules: &[Rule], by: &DroppedBy) -> Broken {
+pub(crate) fn dropped(endpoint: Endpoint<'_>, config: &Value, rules: &[Rule], by: &DroppedBy) -> Broken {
     let rule = &rules[by.index];
-    let own = users_rule(endpoint, "relabelings", rules.len(), after_users(prometheus), by.index);
+    let own = users_rule(endpoint, relabelings(endpoint.kind), rules, by.index);
     let saw = labels_text(&by.read_by(rule), |_| true);
     let mut details = vec![format!("rule    {}", rule.describe()), format!("saw     {saw}, together {:?}", by.value)];
     let before = visible(&by.before);
@@ -148,8 +169,7 @@ fn diagnose(endpoint: Endpoint<'_>, error: &str) -> (String, String) {
 }
 
 /// The rule that drops a series, or renames it.
-pub(crate) fn metric_rule(endpoint: Endpoint<'_>, prometheus: &Value, rules: &[Rule], index: usize) -> String {
-    let enforced = prometheus["spec"]["enforcedNamespaceLabel"].as_str().is_some_and(|label| !label.is_empty());
-    users_rule(endpoint, "metricRelabelings", rules.len(), usize::from(enforced), index)
+pub(crate) fn metric_rule(endpoint: Endpoint<'_>, rules: &[Rule], index: usize) -> String {
+    users_rule(endpoint, "metricRelabelings", rules, index)
         .unwrap_or_else(|| format!("metric_relabel_configs[{index}] of job {}", endpoint.job()))
 }
