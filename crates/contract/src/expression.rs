@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use promql_parser::label::{MatchOp, Matcher};
+use promql_parser::label::Matcher;
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier, VectorSelector};
 use serde::Serialize;
 
@@ -145,16 +145,6 @@ fn takes_none(matcher: &Matcher) -> bool {
     matcher.is_match("") || matcher.value.contains(VARIABLE)
 }
 
-fn written(matcher: &Matcher) -> String {
-    let operator = match &matcher.op {
-        MatchOp::Equal => "=",
-        MatchOp::NotEqual => "!=",
-        MatchOp::Re(_) => "=~",
-        MatchOp::NotRe(_) => "!~",
-    };
-    format!("{}{operator}{:?}", matcher.name, matcher.value)
-}
-
 impl Walk<'_> {
     fn tell(&mut self, finding: Finding) {
         if !self.found.findings.contains(&finding) {
@@ -178,7 +168,7 @@ impl Walk<'_> {
         let names: Vec<String> = self.schema.names().filter(|name| takes(name)).map(str::to_owned).collect();
         let asked = match (&selector.name, name_matchers.first()) {
             (Some(name), _) => name.clone(),
-            (None, Some(matcher)) => format!("{{{}}}", written(matcher)),
+            (None, Some(matcher)) => format!("{{{matcher}}}"),
             (None, None) => String::new(),
         };
         if names.is_empty() {
@@ -194,7 +184,7 @@ impl Walk<'_> {
         }
         for matcher in selector.matchers.matchers.iter().filter(|matcher| matcher.name != "__name__") {
             if !labels.contains(&matcher.name) && !takes_none(matcher) {
-                self.tell(Finding::NoLabel { metric: asked.clone(), label: matcher.name.clone(), asked: written(matcher) });
+                self.tell(Finding::NoLabel { metric: asked.clone(), label: matcher.name.clone(), asked: matcher.to_string() });
             }
         }
         Some(labels)

@@ -4,22 +4,13 @@
 use kubeapi::object;
 use serde_json::{Value, json};
 
-use crate::objects::{RELOADER, packed, resources};
+use crate::objects::{RELOADER, metadata, packed, resources};
 
 /// The version that runs where the object names none (prometheus-operator `pkg/operator/defaults.go`).
 const VERSION: &str = "0.33.1";
 
 /// The key of the generated configuration in its Secret; its content is gzipped YAML.
 const CONFIG_KEY: &str = "alertmanager.yaml.gz";
-
-fn metadata(alertmanager: &Value, name: &str) -> Value {
-    json!({
-        "name": name,
-        "namespace": object::namespace(alertmanager),
-        "labels": {"app.kubernetes.io/managed-by": "prometheus-operator", "managed-by": "prometheus-operator"},
-        "ownerReferences": [object::owner_reference(alertmanager)],
-    })
-}
 
 /// Everything that is to exist for an Alertmanager object, in the order in which it is to be created.
 ///

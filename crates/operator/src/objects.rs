@@ -33,12 +33,13 @@ pub(crate) fn resources(spec: &Value) -> Value {
     if spec["resources"].is_object() { spec["resources"].clone() } else { json!({}) }
 }
 
-fn metadata(prometheus: &Value, name: &str) -> Value {
+/// The metadata of an object that belongs to a Prometheus or Alertmanager object.
+pub(crate) fn metadata(owner: &Value, name: &str) -> Value {
     json!({
         "name": name,
-        "namespace": object::namespace(prometheus),
+        "namespace": object::namespace(owner),
         "labels": {"app.kubernetes.io/managed-by": "prometheus-operator", "managed-by": "prometheus-operator"},
-        "ownerReferences": [object::owner_reference(prometheus)],
+        "ownerReferences": [object::owner_reference(owner)],
     })
 }
 

@@ -1,6 +1,6 @@
 //! From a monitor to its targets.
 
-use kubeapi::{LabelSelector, object};
+use kubeapi::{LabelSelector, Unmet, object};
 use metrics::{Target, relabel};
 use operator::{Compiled, Unselected};
 use serde_json::Value;
@@ -21,6 +21,16 @@ pub(crate) struct View<'a> {
 pub(crate) struct Outcome<'a> {
     pub(crate) links: Vec<Link>,
     pub(crate) end: Result<Vec<&'a Target>, Box<Broken>>,
+}
+
+/// What to do about a configuration that Prometheus does not load.
+const BAD_CONFIGURATION: &str =
+    "find the object that makes the configuration bad, and correct it; see the log of config-reloader";
+
+/// What is nearest to a selector, and the requirement that it does not meet.
+fn nearest_text(kind: &str, nearest: &Value, unmet: &Unmet) -> String {
+    let have = unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
+    format!("nearest {kind} {} has {have}, wanted is {}", object::key(nearest), unmet.requirement)
 }
 
 fn broken(link: LinkName, what: String, object: String, field: impl Into<String>, fix: String) -> Box<Broken> {
@@ -63,7 +73,7 @@ impl<'a> View<'a> {
                 ),
                 self.prometheus(),
                 "status",
-                "find the object that makes the configuration bad, and correct it; see the log of config-reloader".to_owned(),
+                BAD_CONFIGURATION.to_owned(),
             ),
             _ => found,
         }
@@ -95,7 +105,7 @@ impl<'a> View<'a> {
             });
             hold(LinkName::Matched, names_of("Service", &services));
             let services = Self::with_port(endpoint, &services)?;
-            self.endpoints(endpoint, &services)?;
+            self.endpoints(&services)?;
             hold(LinkName::Endpoints, names_of("Service", &services));
         } else if endpoint.kind == MonitorKind::PodMonitor {
             let pods = self.pods(endpoint)?;
@@ -207,7 +217,7 @@ impl<'a> View<'a> {
             let fix = "see the pod's log and `kubectl describe pod`";
             (format!("{prometheus} does not answer{}", self.unanswered()), prometheus, "status", fix.to_owned())
         } else if let Some(why) = &self.facts.reload_failed {
-            let fix = "find the object that makes the configuration bad, and correct it; see the log of config-reloader";
+            let fix = BAD_CONFIGURATION;
             (format!("the configuration with job {job} could not be loaded: {why}"), prometheus, "status", fix.to_owned())
         } else if self.compiled.config["scrape_configs"].as_array().into_iter().flatten().any(|config| config["job_name"] == job)
         {
@@ -312,9 +322,7 @@ impl<'a> View<'a> {
         if let Some(nearest) = nearest
             && let Some(unmet) = selector.unmet(&nearest["metadata"]["labels"])
         {
-            let have =
-                unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
-            found.details.push(format!("nearest Service {} has {have}, wanted is {}", object::key(nearest), unmet.requirement));
+            found.details.push(nearest_text("Service", nearest, &unmet));
             if let Some(value) = &unmet.found {
                 found.field = format!("spec.selector.matchLabels[{:?}]", unmet.key);
                 found.fix = format!("write {}: {value:?} in the selector, or label the Service {}", unmet.key, unmet.requirement);
@@ -368,7 +376,7 @@ impl<'a> View<'a> {
         Err(found)
     }
 
-    fn endpoints(&self, endpoint: Endpoint<'_>, services: &[&'a Value]) -> Result<(), Box<Broken>> {
+    fn endpoints(&self, services: &[&'a Value]) -> Result<(), Box<Broken>> {
         let facts = self.facts;
         let has_addresses = |service: &Value| {
             let (namespace, name) = (object::namespace(service), object::name(service));
@@ -412,12 +420,9 @@ impl<'a> View<'a> {
             "make the Service's selector fit the labels of its pods, or start the pods".to_owned(),
         );
         if let Some((pod, unmet)) = nearest.and_then(|pod| Some((pod, selector.unmet(&pod["metadata"]["labels"])?))) {
-            let have =
-                unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
-            found.details.push(format!("nearest Pod {} has {have}, wanted is {}", object::key(pod), unmet.requirement));
+            found.details.push(nearest_text("Pod", pod, &unmet));
             found.field = format!("spec.selector[{:?}]", unmet.key);
         }
-        let _ = endpoint;
         Err(found)
     }
 
@@ -437,9 +442,7 @@ impl<'a> View<'a> {
             "make the selector fit the labels of the pods".to_owned(),
         );
         if let Some((pod, unmet)) = nearest.and_then(|pod| Some((pod, selector.unmet(&pod["metadata"]["labels"])?))) {
-            let have =
-                unmet.found.as_ref().map_or_else(|| "no such label".to_owned(), |value| format!("{}={value:?}", unmet.key));
-            found.details.push(format!("nearest Pod {} has {have}, wanted is {}", object::key(pod), unmet.requirement));
+            found.details.push(nearest_text("Pod", pod, &unmet));
         }
         Err(found)
     }
@@ -448,9 +451,11 @@ impl<'a> View<'a> {
         let job = endpoint.job();
         let of_focus = |target: &&Target| {
             let discovered = |label: &str| target.discovered_labels.get(label).map_or("", String::as_str);
+            let port = || discovered("__address__").rsplit_once(':').and_then(|(_, port)| port.parse().ok());
             focus.is_none_or(|focus| {
                 discovered("__meta_kubernetes_pod_name") == focus.pod
                     && discovered("__meta_kubernetes_namespace") == focus.namespace
+                    && port() == Some(focus.port)
             })
         };
         let targets: Vec<&Target> =

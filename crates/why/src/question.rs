@@ -85,17 +85,6 @@ pub(crate) fn unmet<'a>(matchers: &'a [Matcher], series: &Series) -> Option<&'a 
     matchers.iter().find(|matcher| !takes(matcher, series.label(&matcher.name)))
 }
 
-/// A matcher as it is written.
-pub(crate) fn matcher_text(matcher: &Matcher) -> String {
-    let operator = match &matcher.op {
-        MatchOp::Equal => "=",
-        MatchOp::NotEqual => "!=",
-        MatchOp::Re(_) => "=~",
-        MatchOp::NotRe(_) => "!~",
-    };
-    format!("{}{operator}{:?}", matcher.name, matcher.value)
-}
-
 /// What is asked.
 #[derive(Clone, Debug)]
 pub enum Question {

@@ -9,7 +9,7 @@ use crate::chain::{View, furthest};
 use crate::endpoint::{Endpoint, Focus, leads_to, monitors};
 use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
 use crate::facts::{Facts, Page, find};
-use crate::question::{MonitorKind, SeriesSelector, matcher_text, takes, unmet};
+use crate::question::{MonitorKind, SeriesSelector, takes, unmet};
 use crate::target;
 
 /// Series that Prometheus makes itself for each target.
@@ -126,7 +126,7 @@ impl<'a> Search<'a> {
                 self.selector
                     .matchers()
                     .iter()
-                    .any(|matcher| matcher.name == *label && broken.what.contains(&matcher_text(matcher)))
+                    .any(|matcher| matcher.name == *label && broken.what.contains(&matcher.to_string()))
             })
     }
 
@@ -167,7 +167,7 @@ impl<'a> Search<'a> {
         if let Some(matcher) = self.selector.matchers().iter().find(|matcher| matcher.name == "pod")
             && !others.is_empty()
         {
-            let what = format!("no pod with {} exposes {name}", matcher_text(matcher));
+            let what = format!("no pod with {matcher} exposes {name}");
             let fix = "ask for one of these pods, or without the label".to_owned();
             let mut found = broken(LinkName::Exposed, what, String::new(), String::new(), fix);
             found.details.push(format!("others  {}", others.join(", ")));
@@ -361,7 +361,7 @@ impl<'a> Search<'a> {
         let Some(matcher) = unmet(matchers, nearest) else { return Ok(()) };
         let label = &matcher.name;
         let exported = format!("exported_{label}");
-        let wanted = matcher_text(matcher);
+        let wanted = matcher.to_string();
         if all.iter().any(|series| !series.label(&exported).is_empty() && takes(matcher, series.label(&exported))) {
             return Err(Box::new(Broken {
                 link: LinkName::Labelled,
