@@ -112,6 +112,7 @@ fn normal(text: &str) -> String {
         (r"\b(virt-handler)-[a-z0-9]{5}\b", "$1-…"),
         (r"127\.\d+\.\d+\.\d+", "127.N.1.x"),
         // Whether the last sample is old enough to be told of depends on the moment.
+        (r"\d+ seconds old", "… seconds old"),
         (r" +last    a sample [^\n]*\n", ""),
         (r"\b\d+ series", "… series"),
         (r"\(\d+ pages were read\)", "(… pages were read)"),
