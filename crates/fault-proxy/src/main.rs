@@ -22,6 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wire::pki::{CertificateAuthority, Identity, RotatingIdentity};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The protocols that are offered.
 const ALPN: [&str; 2] = ["h2", "http/1.1"];
 

@@ -1,5 +1,7 @@
 //! Alertmanager and AlertmanagerConfig objects to `alertmanager.yml` (prometheus-operator `pkg/alertmanager/amcfg.go`).
 
+use std::collections::BTreeMap;
+
 use kubeapi::object;
 use serde_json::{Map, Value, json};
 
@@ -19,6 +21,12 @@ pub struct CompiledAlertmanager {
     pub config: Option<Value>,
     /// What was left out, and why.
     pub rejected: Vec<Rejection>,
+    /// What is wrong with the Alertmanager object itself, if something is: the operator then writes nothing, and what there was stays.
+    pub failed: Option<String>,
+    /// Certificates and keys that the configuration names, by the name of their file in `/etc/alertmanager/certs`.
+    pub files: BTreeMap<String, String>,
+    /// What lies beside the user's own configuration in its Secret, templates mostly: keys and values in base64.
+    pub beside: BTreeMap<String, String>,
 }
 
 /// Since when matchers are lists of expressions.
@@ -299,9 +307,12 @@ pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAler
     let version = Version::of_alertmanager(spec);
     let assets = Assets { secrets: &input.secrets, config_maps: &input.config_maps };
     let mut rejected = Vec::new();
-    let failed = |rejected: Vec<Rejection>, reason: String| {
-        let own = Rejection { kind: "Alertmanager".to_owned(), key: object::key(alertmanager), reason };
-        CompiledAlertmanager { config: None, rejected: rejected.into_iter().chain([own]).collect() }
+    let failed = |rejected: Vec<Rejection>, reason: String| CompiledAlertmanager {
+        config: None,
+        rejected,
+        failed: Some(reason),
+        files: BTreeMap::new(),
+        beside: BTreeMap::new(),
     };
     let named = spec["alertmanagerConfiguration"]["name"].as_str();
     let mut config = match named {
@@ -333,7 +344,13 @@ pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAler
     };
     // Without a selector the configuration is the user's own business, and goes as it is.
     if spec["alertmanagerConfigSelector"].is_null() && named.is_none() {
-        return CompiledAlertmanager { config: Some(config), rejected };
+        return CompiledAlertmanager {
+            config: Some(config),
+            rejected,
+            failed: None,
+            files: BTreeMap::new(),
+            beside: BTreeMap::new(),
+        };
     }
     if let Err(reason) = check_base(&config) {
         return failed(rejected, reason);
@@ -374,7 +391,7 @@ pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAler
     if config["templates"].is_null() {
         config["templates"] = json!([]);
     }
-    CompiledAlertmanager { config: Some(config), rejected }
+    CompiledAlertmanager { config: Some(config), rejected, failed: None, files: BTreeMap::new(), beside: BTreeMap::new() }
 }
 
 fn extend(config: &mut Map<String, Value>, key: &str, value: Value) {

@@ -1,5 +1,7 @@
 //! A Prometheus object and the objects it selects, compiled to `prometheus.yml`.
 
+use std::collections::BTreeMap;
+
 use kubeapi::object;
 use serde_json::{Map, Value, json};
 
@@ -90,6 +92,10 @@ pub struct Compiled {
     pub rules: RuleFiles,
     /// What was left out, and why.
     pub rejected: Vec<Rejection>,
+    /// Certificates and keys that the configuration names, by the name of their file in `/etc/prometheus/certs`.
+    pub files: BTreeMap<String, String>,
+    /// What is wrong with the Prometheus object itself, if something is: the operator then writes nothing, and what there was stays.
+    pub failed: Option<String>,
 }
 
 /// The name of the StatefulSet and of what belongs to it.
@@ -145,7 +151,7 @@ pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
     if let Some(alerting) = alerting(prometheus) {
         config.insert("alerting".to_owned(), alerting);
     }
-    Compiled { config: Value::Object(config), rules, rejected }
+    Compiled { config: Value::Object(config), rules, rejected, files: BTreeMap::new(), failed: None }
 }
 
 /// The scrape class of a monitor: the one that it names, or the default one; null for none.

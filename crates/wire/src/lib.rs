@@ -14,7 +14,7 @@ pub use body::{Body, BodyError, collect, collect_from, drain, empty, full, incom
 pub use connect::{ConnectError, Connection, Dial, Dialling, Protocol, never_begun, stream_code};
 pub use listen::{
     Abort, Admission, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve,
-    serve_connection, serve_on_threads,
+    serve_on_threads,
 };
 
 /// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it

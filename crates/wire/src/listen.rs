@@ -7,19 +7,22 @@ use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Body;
@@ -93,11 +96,27 @@ pub struct ConnectionInfo {
     notes: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
 }
 
-/// Says that a connection is to end before its client ends it.
+/// Says that a connection is to end before its client ends it. Looked at whenever the connection does anything, so it costs one read.
 #[derive(Debug, Default)]
 struct Ending {
-    retire: Notify,
-    break_off: Notify,
+    wanted: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Ending {
+    const RETIRE: u8 = 1;
+    const BREAK_OFF: u8 = 2;
+
+    fn want(&self, what: u8) {
+        self.wanted.fetch_or(what, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    /// What is wanted and was not taken yet; the task is woken when something is.
+    fn take(&self, cx: &Context<'_>) -> u8 {
+        self.waker.register(cx.waker());
+        if self.wanted.load(Ordering::Acquire) == 0 { 0 } else { self.wanted.swap(0, Ordering::AcqRel) }
+    }
 }
 
 impl ConnectionInfo {
@@ -114,7 +133,7 @@ impl ConnectionInfo {
     /// Tells the client that the connection takes no more requests, and closes it when those that are under way are answered:
     /// GOAWAY over HTTP/2, `Connection: close` over HTTP/1.1.
     pub fn retire(&self) {
-        self.ending.retire.notify_one();
+        self.ending.want(Ending::RETIRE);
     }
 
     /// A place for what a handler has found out about the connection; it goes with it.
@@ -124,7 +143,7 @@ impl ConnectionInfo {
 
     /// Ends the connection at once, with all requests on it.
     pub fn break_off(&self) {
-        self.ending.break_off.notify_one();
+        self.ending.want(Ending::BREAK_OFF);
     }
 
     /// The connection of a request that came over no socket (in-process calls).
@@ -284,27 +303,46 @@ impl<H, G> Clone for Service<H, G> {
 impl<H: Handler, G: Gate> Service<H, G> {
     /// One connection, from its first byte to its last.
     async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        let work = async {
-            let (connection, tls) = match self.gate.admit(IncomingConnection::new(stream, peer)).await {
-                Admission::Serve(connection) => (connection, self.tls.clone()),
-                Admission::ServeWith(connection, other) => (connection, Some(other)),
-                Admission::ServePlain(connection) => (connection, None),
-                Admission::Gone => return,
-            };
-            let mut info = connection.info.clone();
-            match tls {
-                None => serve_connection(connection.stream, info, self.handler.clone()).await,
-                Some(_) if connection.begins_like_http().await => connection.refuse_plain_http().await,
-                Some(config) => {
-                    if let Some(stream) = accept_tls(connection.stream, config).await {
-                        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                        info.client = shown.and_then(|certificate| Subject::of(certificate)).map(Arc::new);
-                        serve_connection(stream, info, self.handler.clone()).await;
-                    }
+        let (connection, tls) = match self.gate.admit(IncomingConnection::new(stream, peer)).await {
+            Admission::Serve(connection) => (connection, self.tls.clone()),
+            Admission::ServeWith(connection, other) => (connection, Some(other)),
+            Admission::ServePlain(connection) => (connection, None),
+            Admission::Gone => return,
+        };
+        let mut info = connection.info.clone();
+        match tls {
+            None => serve_connection(connection.stream, None, info, self.handler.clone()).await,
+            Some(_) if connection.begins_like_http().await => connection.refuse_plain_http().await,
+            Some(config) => {
+                if let Some(stream) = accept_tls(connection.stream, config).await {
+                    let (_, session) = stream.get_ref();
+                    let shown = session.peer_certificates().and_then(|chain| chain.first());
+                    info.client = shown.and_then(|certificate| Subject::of(certificate)).map(Arc::new);
+                    // Without an agreement Go's servers speak HTTP/1.1 too.
+                    let protocol = session.alpn_protocol().unwrap_or(b"http/1.1").to_vec();
+                    serve_connection(stream, Some(&protocol), info, self.handler.clone()).await;
                 }
             }
-        };
-        tokio::select! { () = self.stop.cancelled() => {}, () = work => {} }
+        }
+    }
+
+    /// Serves connections until `stop`; those that are open end with it.
+    async fn serve_all(self, connections: impl Stream<Item = (TcpStream, SocketAddr)>) {
+        let mut connections = std::pin::pin!(connections);
+        let mut open = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                Some(_) = open.join_next() => {}
+                accepted = connections.next() => match accepted {
+                    Some((stream, peer)) => drop(open.spawn(self.clone().serve(stream, peer))),
+                    None => {
+                        self.stop.cancelled().await;
+                        return;
+                    }
+                },
+            }
+        }
     }
 }
 
@@ -330,14 +368,8 @@ pub async fn serve<H: Handler, G: Gate>(
     gate: Arc<G>,
     stop: CancellationToken,
 ) {
-    let service = Service { tls, handler, gate, stop: stop.clone() };
-    loop {
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = accept(&listener) => accepted,
-        };
-        tokio::spawn(service.clone().serve(stream, peer));
-    }
+    let accepted = stream::unfold(listener, async |listener| Some((accept(&listener).await, listener)));
+    Service { tls, handler, gate, stop }.serve_all(accepted).await;
 }
 
 /// Serves a listener as [`serve`] does, on threads of its own: a connection stays on the thread that it was given to, with all that is
@@ -360,15 +392,10 @@ pub async fn serve_on_threads<H: Handler, G: Gate>(
         let service = service.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
-            runtime.block_on(async move {
-                while let Some((stream, peer)) = connections.recv().await {
-                    // It belongs to this thread's reactor from here on.
-                    if let Ok(stream) = TcpStream::from_std(stream) {
-                        tokio::spawn(service.clone().serve(stream, peer));
-                    }
-                }
-                service.stop.cancelled().await;
-            });
+            let accepted = stream::poll_fn(move |cx| connections.poll_recv(cx));
+            // It belongs to this thread's reactor from here on.
+            let taken = accepted.filter_map(async |(stream, peer)| Some((TcpStream::from_std(stream).ok()?, peer)));
+            runtime.block_on(service.serve_all(taken));
         })?;
         workers.push(sender);
     }
@@ -399,8 +426,8 @@ pub async fn accept_tls(
     }
 }
 
-/// Speaks HTTP on one connection until it ends.
-pub fn serve_connection<S, H>(stream: S, info: ConnectionInfo, handler: Arc<H>) -> BoxFuture<'static, ()>
+/// Speaks HTTP on one connection until it ends: the protocol that was agreed on (ALPN), or the one that the client begins with.
+fn serve_connection<S, H>(stream: S, protocol: Option<&[u8]>, info: ConnectionInfo, handler: Arc<H>) -> BoxFuture<'static, ()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
@@ -412,25 +439,52 @@ where
         request.extensions_mut().insert(ConnectionInfo { request: number, ..info.clone() });
         handler.clone().handle(request)
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_DEADLINE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).max_header_list_size(64 * 1024);
-    Box::pin(async move {
-        let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-        loop {
-            tokio::select! {
-                biased;
-                () = ending.break_off.notified() => return,
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::trace!(%error, "connection ended");
-                    }
-                    return;
-                }
-                () = ending.retire.notified() => connection.as_mut().graceful_shutdown(),
-            }
+    const STREAMS: u32 = 1000;
+    const HEADERS: u32 = 64 * 1024;
+    let stream = TokioIo::new(stream);
+    match protocol {
+        Some(b"http/1.1") => {
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(IDLE_DEADLINE);
+            let connection = builder.serve_connection(stream, service).with_upgrades();
+            Box::pin(until_end(connection, http1::UpgradeableConnection::graceful_shutdown, ending))
         }
-    })
+        Some(b"h2") => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
+            let connection = builder.serve_connection(stream, service);
+            Box::pin(until_end(connection, http2::Connection::graceful_shutdown, ending))
+        }
+        _ => {
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_DEADLINE);
+            builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
+            let connection = builder.serve_connection_with_upgrades(stream, service).into_owned();
+            Box::pin(until_end(connection, auto::UpgradeableConnection::graceful_shutdown, ending))
+        }
+    }
+}
+
+/// Drives a connection to its end, which may come earlier than its client wants.
+async fn until_end<C, E>(connection: C, retire: fn(Pin<&mut C>), ending: Arc<Ending>)
+where
+    C: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let mut connection = std::pin::pin!(connection);
+    let ended = std::future::poll_fn(|cx| {
+        let wanted = ending.take(cx);
+        if wanted & Ending::BREAK_OFF != 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if wanted & Ending::RETIRE != 0 {
+            retire(connection.as_mut());
+        }
+        connection.as_mut().poll(cx)
+    });
+    if let Err(error) = ended.await {
+        tracing::trace!(%error, "connection ended");
+    }
 }
 
 impl<F, R> Handler for F

@@ -104,12 +104,22 @@ impl State {
         self.entries.push_back(entry);
     }
 
+    /// An entry that is kept. Numbers follow one another but where a journal was shortened, so its place is mostly known.
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        let first = self.entries.front()?.number;
+        let guess = usize::try_from(number.checked_sub(first)?).ok()?;
+        let index = match self.entries.get(guess) {
+            Some(entry) if entry.number == number => guess,
+            _ => self.entries.binary_search_by_key(&number, |entry| entry.number).ok()?,
+        };
+        self.entries.get_mut(index)
+    }
+
     /// Notes an outcome; false if there was one already.
     fn finish(&mut self, number: u64, outcome: &Outcome, now: Timestamp) -> bool {
         let Some(mut key) = self.under_way.remove(&number) else { return false };
         key.code = outcome.code();
-        let index = self.entries.binary_search_by_key(&number, |entry| entry.number).ok();
-        if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
+        if let Some(entry) = self.entry(number) {
             entry.outcome = Some(outcome.clone());
             entry.code = Some(key.code.clone());
             entry.ended = Some(now);

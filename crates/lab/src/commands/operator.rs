@@ -32,6 +32,11 @@ pub(super) struct Render {
     rules: bool,
 }
 
+/// Says why there is no configuration.
+fn failure(kind: &str, owner: &Value, why: Option<String>) -> Failure {
+    Failure::new(Exit::Usage, format!("{kind} {}: {}", object::key(owner), why.unwrap_or_default()))
+}
+
 impl Operator {
     pub(super) fn run(self) -> Result<Exit> {
         let Self::Render(render) = self;
@@ -93,12 +98,17 @@ impl Render {
         if kind == "Alertmanager" {
             let compiled = operator::compile_alertmanager(&owner, &input);
             tell(&compiled.rejected);
-            let Some(config) = compiled.config else { return Ok(Exit::Usage) };
+            let Some(config) = compiled.config.filter(|_| compiled.failed.is_none()) else {
+                return Err(failure(kind, &owner, compiled.failed).into());
+            };
             say_text!(wire::yaml::to_string(&config)?);
             return Ok(Exit::Success);
         }
         let compiled = operator::compile(&owner, &input);
         tell(&compiled.rejected);
+        if compiled.failed.is_some() && !self.rules {
+            return Err(failure(kind, &owner, compiled.failed).into());
+        }
         if !self.rules {
             say_text!(wire::yaml::to_string(&compiled.config)?);
             return Ok(Exit::Success);

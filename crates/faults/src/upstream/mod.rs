@@ -2,33 +2,26 @@
 //!
 //! What passes is to fare as it would without the proxy: bodies are streamed both ways, upgraded connections are joined, and a
 //! server that gives no answer makes the proxy give none. HTTP/1.1 is spoken on purpose: each watch has a connection of its own, so
-//! no limit of streams is met. A read without an answer is sent once more, since the server may have closed a connection that was idle.
+//! no limit of streams is met. A read without an answer is sent once more if its connection had been idle, since the server may
+//! have closed it meanwhile; Go's transport does the same (`net/http` `shouldRetryRequest`).
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+mod link;
+mod pool;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Client, Error, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use kubeapi::Status;
 use wire::{Abort, Answer, Body, ConnectionInfo};
 
 use crate::proxy::Upstream;
-
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// How long an idle connection is kept: less than any server in use keeps it.
-const IDLE: Duration = Duration::from_secs(30);
+use link::Server;
+use pool::{Failure, Pools};
 
 /// Headers that speak of one connection and not of the request (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -42,29 +35,6 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
-
-type Pool = Client<HttpsConnector<HttpConnector>, Body>;
-
-/// Open connections to a server, of each thread that asks by itself: what a thread of connections opens stays on it.
-struct Pools {
-    id: u64,
-    tls: rustls::ClientConfig,
-}
-
-thread_local! {
-    static POOLS: RefCell<HashMap<u64, Pool>> = RefCell::default();
-}
-
-impl Pools {
-    fn new(tls: &rustls::ClientConfig) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), tls: tls.clone() }
-    }
-
-    fn of_this_thread(&self) -> Pool {
-        POOLS.with_borrow_mut(|pools| pools.entry(self.id).or_insert_with(|| pool(&self.tls)).clone())
-    }
-}
 
 /// What the proxy shows the server for clients that have no credentials which the server could see.
 pub enum Credentials {
@@ -83,8 +53,9 @@ struct Own {
 }
 
 struct Shared {
-    scheme: Scheme,
-    authority: Authority,
+    server: Server,
+    /// How requests name the server.
+    host: HeaderValue,
     /// What the server's own paths begin with, without a slash at its end.
     prefix: String,
     pools: Arc<Pools>,
@@ -95,19 +66,6 @@ struct Shared {
 /// credentials of the proxy's own.
 #[derive(Clone)]
 pub struct NetworkUpstream(Arc<Shared>);
-
-fn pool(tls: &rustls::ClientConfig) -> Pool {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT));
-    let mut tls = tls.clone();
-    // hyper-rustls sets them itself.
-    tls.alpn_protocols.clear();
-    let connector =
-        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector)
-}
 
 impl NetworkUpstream {
     /// The server at `url`, trusted by `tls`. Nothing is asked of it yet.
@@ -120,7 +78,10 @@ impl NetworkUpstream {
         match (parts.scheme, parts.authority) {
             (Some(scheme), Some(authority)) if scheme == Scheme::HTTPS || scheme == Scheme::HTTP => {
                 let prefix = parts.path_and_query.map_or_else(String::new, |path| path.path().trim_end_matches('/').to_owned());
-                Ok(Self(Arc::new(Shared { scheme, authority, prefix, pools: Arc::new(Pools::new(tls)), own: None })))
+                let server = Server::new(&authority, scheme == Scheme::HTTPS).map_err(|error| format!("{url:?}: {error}"))?;
+                let host = HeaderValue::try_from(authority.as_str()).map_err(|error| format!("{url:?}: {error}"))?;
+                let pools = Arc::new(Pools::new(&server, tls));
+                Ok(Self(Arc::new(Shared { server, host, prefix, pools, own: None })))
             }
             _ => Err(format!("{url:?} is no URL of a server; write https://HOST:PORT")),
         }
@@ -138,13 +99,13 @@ impl NetworkUpstream {
             Ok::<_, String>(value)
         };
         let (pools, authorization) = match credentials {
-            Credentials::Token(own) => (Pools::new(tls), Some(bearer(&own)?)),
-            Credentials::Certificate(tls) => (Pools::new(&tls), None),
+            Credentials::Token(own) => (Pools::new(&self.0.server, tls), Some(bearer(&own)?)),
+            Credentials::Certificate(tls) => (Pools::new(&self.0.server, &tls), None),
         };
-        let Shared { scheme, authority, prefix, pools: plain, .. } = &*self.0;
+        let Shared { server, host, prefix, pools: plain, .. } = &*self.0;
         let own = Some(Own { pools: Arc::new(pools), authorization, token: bearer(token)? });
-        let (scheme, authority, prefix) = (scheme.clone(), authority.clone(), prefix.clone());
-        Ok(Self(Arc::new(Shared { scheme, authority, prefix, pools: plain.clone(), own })))
+        let (server, host, prefix) = (server.clone(), host.clone(), prefix.clone());
+        Ok(Self(Arc::new(Shared { server, host, prefix, pools: plain.clone(), own })))
     }
 }
 
@@ -179,17 +140,13 @@ impl Shared {
 
     async fn call(&self, request: Request<Body>) -> Answer {
         let (mut head, body) = request.into_parts();
-        let connection = head.extensions.get::<ConnectionInfo>().cloned();
+        let connection = head.extensions.remove::<ConnectionInfo>();
         let upgraded = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let upgrade = wanted_upgrade(&head.headers).filter(|_| head.version == Version::HTTP_11 && upgraded.is_some()).cloned();
         strip(&mut head.headers);
-        head.headers.remove(header::HOST);
-        if let Some(protocol) = &upgrade {
-            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, protocol.clone());
-        }
-        let pool = match self.way(&mut head.headers, connection.as_ref()) {
-            Ok(pools) => pools.of_this_thread(),
+        head.headers.insert(header::HOST, self.host.clone());
+        let pools = match self.way(&mut head.headers, connection.as_ref()) {
+            Ok(pools) => pools,
             Err(status) => {
                 return Ok(wire::json(
                     StatusCode::from_u16(status.code).unwrap_or(StatusCode::FORBIDDEN),
@@ -197,39 +154,33 @@ impl Shared {
                 ));
             }
         };
-        let asked = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = format!("{}{asked}", self.prefix).parse::<PathAndQuery>();
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path.map_err(|_| Abort::new("the request has no path that could be asked for"))?);
-        let uri = Uri::from_parts(parts).map_err(|_| Abort::new("the request has no path that could be asked for"))?;
-        let outgoing = |body: Body| {
-            let mut request = Request::new(body);
-            *request.method_mut() = head.method.clone();
-            *request.uri_mut() = uri.clone();
-            *request.headers_mut() = head.headers.clone();
-            request
-        };
-        let again = head.method == Method::GET && body.is_end_stream() && upgrade.is_none();
-        let mut result = pool.request(outgoing(body)).await;
-        if again && result.as_ref().is_err_and(|error| !error.is_connect()) {
-            result = pool.request(outgoing(wire::empty())).await;
-        }
-        match result {
-            Ok(response) => Ok(answer(response, upgraded)),
-            Err(error) => {
-                tracing::warn!(server = %self.authority, error = %told(&error), "the API server gives no answer");
-                Err(Abort::new("the API server gives no answer"))
+        let asked = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = if self.prefix.is_empty() { Ok(asked) } else { format!("{}{asked}", self.prefix).parse() };
+        head.uri = path.map_err(|_| Abort::new("the request has no path that could be asked for"))?.into();
+        head.version = Version::HTTP_11;
+        let answered = match (upgrade, upgraded) {
+            (Some(protocol), Some(client)) => {
+                head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                head.headers.insert(header::UPGRADE, protocol);
+                let answered = Box::pin(pools.send_alone(Request::from_parts(head, body))).await;
+                answered.map(|response| join(response, client))
             }
-        }
+            _ => {
+                let again = head.method == Method::GET && body.is_end_stream();
+                pools.of_this_thread().send(Request::from_parts(head, body), again).await.map(passed)
+            }
+        };
+        answered.map_err(|failure: Failure| {
+            tracing::warn!(server = %self.server, error = %told(&failure), "the API server gives no answer");
+            Abort::new("the API server gives no answer")
+        })
     }
 }
 
 /// An error with its causes.
-fn told(error: &Error) -> String {
+fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
@@ -254,39 +205,40 @@ fn strip(headers: &mut HeaderMap) {
     for name in names {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    // Most messages have none, and looking at a few names costs less than looking for nine.
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
 }
 
-/// The server's answer as one of ours; where the protocol changes, both connections are joined.
-fn answer(mut response: Response<Incoming>, client: Option<hyper::upgrade::OnUpgrade>) -> Response<Body> {
-    let protocol = response.headers().get(header::UPGRADE).cloned();
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = client
-    {
-        let server = hyper::upgrade::on(&mut response);
-        tokio::spawn(async move {
-            if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
-                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
-            }
-        });
-        let mut switched = Response::new(wire::empty());
-        *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *switched.headers_mut() = response.headers().clone();
-        strip(switched.headers_mut());
-        switched.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        if let Some(protocol) = protocol {
-            switched.headers_mut().insert(header::UPGRADE, protocol);
-        }
-        return switched;
+/// The server's answer as one of ours.
+fn passed(mut response: Response<Body>) -> Response<Body> {
+    strip(response.headers_mut());
+    response.extensions_mut().clear();
+    response
+}
+
+/// The server's answer to a wish for another protocol; where it consents, both connections are joined.
+fn join(mut response: Response<Body>, client: hyper::upgrade::OnUpgrade) -> Response<Body> {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return passed(response);
     }
-    let (head, body) = response.into_parts();
-    let mut passed = Response::new(wire::incoming(body));
-    *passed.status_mut() = head.status;
-    *passed.headers_mut() = head.headers;
-    strip(passed.headers_mut());
-    passed
+    let server = hyper::upgrade::on(&mut response);
+    tokio::spawn(async move {
+        if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+        }
+    });
+    let protocol = response.headers().get(header::UPGRADE).cloned();
+    let mut switched = passed(response);
+    *switched.body_mut() = wire::empty();
+    switched.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        switched.headers_mut().insert(header::UPGRADE, protocol);
+    }
+    switched
 }
 
 impl Upstream for NetworkUpstream {
