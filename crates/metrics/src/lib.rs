@@ -3,6 +3,7 @@
 //! Architecture invariant: this crate knows neither Kubernetes nor KubeVirt, and opens no files.
 
 mod exposition;
+pub mod go_regex;
 mod names;
 mod normal;
 mod prometheus;

@@ -8,6 +8,7 @@ use md5::{Digest as _, Md5};
 use regex::Regex;
 use serde_json::Value;
 
+use crate::go_regex;
 use crate::series::{Labels, write_labels};
 
 /// What a rule does.
@@ -83,7 +84,8 @@ impl Names {
         if major.is_some_and(|major: u32| major < 3) { Self::Legacy } else { Self::Utf8 }
     }
 
-    fn allow(self, name: &str) -> bool {
+    /// Whether a label may have this name.
+    pub fn allow(self, name: &str) -> bool {
         let mut letters = name.chars();
         let legacy = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
             && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
@@ -154,8 +156,8 @@ impl Rule {
             None => "(.*)".to_owned(),
             Some(pattern) => text(pattern).unwrap_or_default(),
         };
-        let regex = Regex::new(&format!("^(?s:{pattern})$"))
-            .map_err(|_| RuleError(format!("the regular expression {pattern:?} does not compile")))?;
+        let regex = go_regex::compile(&pattern)
+            .map_err(|why| RuleError(format!("the regular expression {pattern:?} does not compile: {why}")))?;
         let target = text(&rule["target_label"]).unwrap_or_default();
         let modulus = rule["modulus"].as_u64().unwrap_or(0);
         let needs_target = matches!(

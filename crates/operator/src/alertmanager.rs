@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kubeapi::object;
 use serde_json::{Map, Value, json};
 
-use crate::assets::Assets;
+use crate::assets::{Assets, Store};
 use crate::compile::{Input, Rejection};
 use crate::receiver::receiver;
 use crate::selection::select;
@@ -305,7 +305,8 @@ fn check_base(config: &Value) -> Result<(), String> {
 pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAlertmanager {
     let spec = &alertmanager["spec"];
     let version = Version::of_alertmanager(spec);
-    let assets = Assets { secrets: &input.secrets, config_maps: &input.config_maps };
+    let store = Store::new(&input.secrets, &input.config_maps);
+    let assets = store.assets();
     let mut rejected = Vec::new();
     let failed = |rejected: Vec<Rejection>, reason: String| CompiledAlertmanager {
         config: None,

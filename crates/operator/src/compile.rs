@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use kubeapi::object;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::assets::Assets;
+use crate::alerting::{Additional, alerting};
+use crate::assets::{Assets, Store};
+use crate::checks::{Checks, within};
+use crate::config::{Config, filled};
+use crate::global::{global, otlp, storage, tracing};
+use crate::relabel::{check_list, shared};
 use crate::rules::{RuleFiles, rule_files};
-use crate::scrape::{self, Config, Scope};
+use crate::scrape::{self, Scope};
 use crate::selection::select;
 use crate::version::Version;
-use crate::{pod_monitor, probe, scrape_config, service_monitor};
+use crate::{alerting, checks, enforcement, pod_monitor, probe, remote, scrape_config, service_monitor};
 
 /// All objects that a compilation looks at.
 #[derive(Clone, Debug, Default)]
@@ -106,153 +111,157 @@ pub(crate) fn workload_name(prometheus: &Value) -> String {
 /// Compiles the configuration of one Prometheus object.
 pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
     let spec = &prometheus["spec"];
-    let mut config = Map::new();
-    config.insert("global".to_owned(), global(prometheus));
-    let rules = rule_files(prometheus, input);
-    if !spec["ruleSelector"].is_null() {
-        let mounts = rules.mounts(&workload_name(prometheus));
-        let paths: Vec<String> = mounts.iter().map(|name| format!("/etc/prometheus/rules/{name}/*.yaml")).collect();
-        config.insert("rule_files".to_owned(), json!(paths));
-    }
-    let mut rejected = Vec::new();
-    let mut scrape_configs = Vec::new();
+    let home = object::namespace(prometheus);
     let version = Version::of(spec);
-    let assets = Assets { secrets: &input.secrets, config_maps: &input.config_maps };
+    let store = Store::new(&input.secrets, &input.config_maps);
+    let assets = store.assets();
+    let rules = rule_files(prometheus, input);
+    let mut config = Config::new(version);
+    let mut rejected = Vec::new();
+    let mut files = BTreeMap::new();
+    let mut failed = Version::checked(spec).err();
+    let mut fail = |why: Result<(), String>| failed = failed.take().or(why.err());
+
+    fail(check_prometheus(prometheus, assets, &config));
+    files.append(&mut store.take_files());
+    global(prometheus, &mut config);
+    if !spec["ruleSelector"].is_null() {
+        let mut mounts = rules.mounts(&workload_name(prometheus));
+        mounts.sort();
+        let paths: Vec<String> = mounts.iter().map(|name| format!("/etc/prometheus/rules/{name}/*.yaml")).collect();
+        config.set("rule_files", paths);
+    }
+    let mut scrape_configs = Vec::new();
+    let whole = Scope { spec, home, version, assets, namespace: home, class: &Value::Null, enforced: None };
     for (kind, objects, compile) in input.monitors() {
         for monitor in select(prometheus, kind, &input.namespaces, objects) {
-            let compiled = scrape_class(spec, &monitor["spec"]).and_then(|class| {
-                let namespace = object::namespace(monitor);
-                compile(Scope { spec, version, assets, namespace, class }, monitor)
+            let compiled = scrape_class(spec, kind, &monitor["spec"]).and_then(|class| {
+                let enforced = enforcement::label(spec, monitor);
+                compile(Scope { namespace: object::namespace(monitor), class, enforced, ..whole }, monitor)
             });
+            let mut named = store.take_files();
             match compiled {
-                Ok(configs) => scrape_configs.extend(configs),
+                Ok(configs) => {
+                    scrape_configs.extend(configs);
+                    files.append(&mut named);
+                }
                 Err(reason) => rejected.push(Rejection { kind: kind.to_owned(), key: object::key(monitor), reason }),
             }
         }
     }
-    match additional(spec, &assets, object::namespace(prometheus)) {
-        Ok(more) => scrape_configs.extend(more),
-        Err(reason) => {
-            let kind = "Prometheus".to_owned();
-            rejected.push(Rejection { kind, key: object::key(prometheus), reason });
-        }
+    let mut additional = |field: &str, what: [&str; 2]| {
+        additional(&assets, home, &spec[field], what).unwrap_or_else(|why| {
+            fail(Err(why));
+            None
+        })
+    };
+    let scrapes = additional(
+        "additionalScrapeConfigs",
+        ["scrape configs", "generate additional scrape configs: unmarshalling additional scrape configs"],
+    );
+    let relabels = additional(
+        "additionalAlertRelabelConfigs",
+        ["alert relabel configs", "generating alerting configuration failed: unmarshalling additional alerting relabel configs"],
+    );
+    let managers = additional(
+        "additionalAlertManagerConfigs",
+        ["alert manager configs", "generating alerting configuration failed: unmarshalling additional alertmanager configs"],
+    );
+    scrape_configs.extend(scrapes.into_iter().flatten().map(|config| spread(config, whole.shards())));
+    config.set("scrape_configs", scrape_configs);
+    storage(spec, &mut config);
+    alerting(whole, prometheus, Additional { relabel_configs: relabels, managers }, &mut config);
+    remote::write(whole.credentials(), spec, &mut config);
+    fail(within("failed to generate OTLP configuration", otlp(spec, &mut config)));
+    tracing(spec, whole.credentials(), &mut config);
+    Compiled { config: config.finish(), rules, rejected, files, failed }
+}
+
+/// Checks what the Prometheus object itself says; if it cannot be used, the operator writes no configuration.
+fn check_prometheus(prometheus: &Value, assets: Assets<'_>, config: &Config) -> Result<(), String> {
+    let spec = &prometheus["spec"];
+    let checks = Checks { assets, namespace: object::namespace(prometheus) };
+    check_classes(spec, config.version())?;
+    remote::check(checks, spec, config.version())?;
+    scrape::check_api_server(checks, &spec["apiserverConfig"])?;
+    alerting::check(checks, spec, config)?;
+    for class in spec["scrapeClasses"].as_array().into_iter().flatten() {
+        let name = class["name"].as_str().unwrap_or_default();
+        within(&format!("failed to process scrape classes: scrape class {name:?}"), checks.tls(&class["tlsConfig"]))?;
     }
-    config.insert("scrape_configs".to_owned(), Value::Array(scrape_configs));
-    // Older ones are told on the command line.
-    if version.at_least(3, 11) {
-        let size = spec["retentionSize"].as_str();
-        let time = spec["retention"].as_str().or(if size.is_none() { Some("24h") } else { None });
-        let retention: Map<String, Value> = [("time", time), ("size", size)]
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
-            .collect();
-        config.insert("storage".to_owned(), json!({"tsdb": {"retention": retention}}));
+    checks.tls(&spec["tracingConfig"]["tlsConfig"])?;
+    within("generating config failed", scrape::check_times(&spec["scrapeInterval"], &Value::Null, &spec["scrapeTimeout"]))
+}
+
+/// Checks the scrape classes of a Prometheus object.
+fn check_classes(spec: &Value, version: Version) -> Result<(), String> {
+    let mut defaults = 0;
+    for class in spec["scrapeClasses"].as_array().into_iter().flatten() {
+        let of = |what: &str| {
+            format!(
+                "failed to parse scrape classes: invalid {what} for scrapeClass {}",
+                class["name"].as_str().unwrap_or_default()
+            )
+        };
+        within(&of("relabelings"), check_list(&class["relabelings"], version))?;
+        within(&of("metric relabelings"), check_list(&class["metricRelabelings"], version))?;
+        within(&of("TLS config"), checks::tls(&class["tlsConfig"]))?;
+        within(&of("authorization"), checks::of_class(&class["authorization"]))?;
+        defaults += usize::from(class["default"] == true);
     }
-    if let Some(alerting) = alerting(prometheus) {
-        config.insert("alerting".to_owned(), alerting);
-    }
-    Compiled { config: Value::Object(config), rules, rejected, files: BTreeMap::new(), failed: None }
+    if defaults > 1 { Err("failed to parse scrape classes: multiple default scrape classes defined".to_owned()) } else { Ok(()) }
 }
 
 /// The scrape class of a monitor: the one that it names, or the default one; null for none.
-fn scrape_class<'a>(prometheus_spec: &'a Value, monitor_spec: &Value) -> Result<&'a Value, String> {
+fn scrape_class<'a>(prometheus_spec: &'a Value, kind: &str, monitor_spec: &Value) -> Result<&'a Value, String> {
     let classes = prometheus_spec["scrapeClasses"].as_array().map_or(&[][..], Vec::as_slice);
-    match monitor_spec["scrapeClass"].as_str() {
+    match filled(&monitor_spec["scrapeClass"]) {
         None => Ok(classes.iter().find(|class| class["default"] == true).unwrap_or(&Value::Null)),
         Some(name) => {
             let found = classes.iter().find(|class| class["name"] == name);
-            found.ok_or_else(|| format!("scrapeClass {name:?} not found in Prometheus scrapeClasses"))
+            let before = if kind == "ScrapeConfig" { "" } else { "scrapeClassName: " };
+            found.ok_or_else(|| format!("{before}scrapeClass {name:?} not found in Prometheus scrapeClasses"))
         }
     }
 }
 
-/// `additionalScrapeConfigs`: YAML of the user's, as it is.
-fn additional(spec: &Value, assets: &Assets<'_>, namespace: &str) -> Result<Vec<Value>, String> {
-    let reference = &spec["additionalScrapeConfigs"];
+/// A list that a Secret holds as YAML, if there is a reference to one: what it is, and how an error about its text begins.
+fn additional(
+    assets: &Assets<'_>,
+    namespace: &str,
+    reference: &Value,
+    [what, unreadable]: [&str; 2],
+) -> Result<Option<Vec<Value>>, String> {
     if !reference.is_object() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
+    let text = |key: &str| reference[key].as_str().unwrap_or_default();
+    let (name, key) = (text("name"), text("key"));
     let text = match assets.secret(namespace, reference) {
-        Err(_) if reference["optional"] == true => return Ok(Vec::new()),
-        text => text?,
-    };
-    let mut documents =
-        wire::yaml::manifests(&text).map_err(|error| format!("unmarshalling additional scrape configs failed: {error}"))?;
-    match documents.pop() {
-        Some(Value::Array(configs)) => Ok(configs),
-        None => Ok(Vec::new()),
-        Some(_) => Err("unmarshalling additional scrape configs failed: it is no list".to_owned()),
-    }
-}
-
-fn global(prometheus: &Value) -> Value {
-    let spec = &prometheus["spec"];
-    let mut labels = Map::new();
-    let name = |key: &str, default: &str| spec[key].as_str().unwrap_or(default).to_owned();
-    for (key, value) in spec["externalLabels"].as_object().into_iter().flatten() {
-        labels.insert(key.clone(), value.clone());
-    }
-    let of_prometheus = name("prometheusExternalLabelName", "prometheus");
-    if !of_prometheus.is_empty() {
-        labels.insert(of_prometheus, object::key(prometheus).into());
-    }
-    let of_replica = name("replicaExternalLabelName", "prometheus_replica");
-    if !of_replica.is_empty() {
-        labels.insert(of_replica, "$(POD_NAME)".into());
-    }
-    let mut global = json!({
-        "scrape_interval": spec["scrapeInterval"].as_str().unwrap_or("30s"),
-        "external_labels": labels,
-        "evaluation_interval": spec["evaluationInterval"].as_str().unwrap_or("30s"),
-    });
-    for (from, to) in [("scrapeTimeout", "scrape_timeout"), ("queryLogFile", "query_log_file")] {
-        if let Some(text) = spec[from].as_str() {
-            global[to] = text.into();
+        Ok(text) => text,
+        Err(_) if reference["optional"] == true => return Ok(None),
+        Err(_) if assets.find_secret(namespace, name).is_some() => {
+            return Err(format!("loading additional {what} from Secret failed: key {key} could not be found in secret {name}"));
         }
+        Err(_) => return Err(format!("loading additional {what} from Secret failed: secrets {name:?} not found")),
+    };
+    let failed = |why: String| format!("generating config failed: {unreadable} failed: {why}");
+    let first = wire::yaml::first_document(&text).map_err(|error| failed(error.to_string()))?;
+    match first {
+        Value::Null => Ok(Some(Vec::new())),
+        Value::Array(list) => Ok(Some(list)),
+        _ => Err(failed("it is no list".to_owned())),
     }
-    let version = Version::of(spec);
-    let mut limits = Config::default();
-    scrape::global_limits(spec, version, &mut limits);
-    if version.at_least(2, 49) {
-        limits.set("scrape_protocols", spec["scrapeProtocols"].clone());
-    }
-    if version.at_least(2, 53) {
-        limits.set("rule_query_offset", spec["ruleQueryOffset"].clone());
-    }
-    if let (Value::Object(global), Value::Object(limits)) = (&mut global, limits.finish()) {
-        global.extend(limits);
-    }
-    global
 }
 
-fn alerting(prometheus: &Value) -> Option<Value> {
-    let spec = &prometheus["spec"];
-    let of_replica = spec["replicaExternalLabelName"].as_str().unwrap_or("prometheus_replica");
-    let role = discovery_role(&Value::Null, spec, Version::of(spec));
-    let managers: Vec<Value> = spec["alerting"]["alertmanagers"]
-        .as_array()?
-        .iter()
-        .map(|manager| {
-            let port = match &manager["port"] {
-                Value::Number(number) => number.to_string(),
-                port => port.as_str().unwrap_or_default().to_owned(),
-            };
-            let namespace = manager["namespace"].as_str().unwrap_or_else(|| object::namespace(prometheus));
-            json!({
-                "kubernetes_sd_configs": [{"role": role, "namespaces": {"names": [namespace]}}],
-                "api_version": manager["apiVersion"].as_str().unwrap_or("v2"),
-                "relabel_configs": [
-                    {"action": "keep", "source_labels": ["__meta_kubernetes_service_name"], "regex": manager["name"]},
-                    {"action": "keep", "source_labels": [format!("__meta_kubernetes_{}_port_name", meta_prefix(role))], "regex": port},
-                ],
-            })
-        })
-        .collect();
-    let mut alerting = json!({"alertmanagers": managers});
-    if !of_replica.is_empty() {
-        alerting["alert_relabel_configs"] = json!([{"action": "labeldrop", "regex": of_replica}]);
+/// A job of the user's: its targets are spread over shards as those of others are.
+fn spread(mut config: Value, shards: u64) -> Value {
+    if shards > 1 && config.is_object() {
+        let mut rules = config["relabel_configs"].as_array().cloned().unwrap_or_default();
+        shared(&mut rules, shards);
+        config["relabel_configs"] = rules.into();
     }
-    Some(alerting)
+    config
 }
 
 /// The discovery role of a monitor: its own wish, else the Prometheus object's; endpoints by default.

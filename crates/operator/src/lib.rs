@@ -1,24 +1,32 @@
 //! monitoring.coreos.com objects to what Prometheus and Alertmanager read: prometheus.yml, rule files, alertmanager.yml, and the
 //! objects that run them.
 //!
-//! Everything is a function of the objects it is given. The rules are prometheus-operator's (facts/kube-prometheus.md §3);
-//! an object that it would reject is rejected here with the reason, and the rest goes on.
+//! Everything is a function of the objects it is given. The rules are those of prometheus-operator 0.87.1
+//! (facts/kube-prometheus.md §3), the one whose output was recorded; an object that it would reject is rejected here with the reason, and the rest goes on.
 //!
 //! Architecture invariant: this crate does not know how a pod runs, and asks no cluster anything.
 
+mod alerting;
 mod alertmanager;
 mod alertmanager_objects;
 mod assets;
+mod checks;
 mod compile;
+mod config;
+mod credentials;
+mod enforcement;
+mod global;
 mod objects;
 mod pod_monitor;
 mod probe;
 mod receiver;
 mod relabel;
+mod remote;
 mod rules;
 mod scrape;
 mod scrape_config;
 mod selection;
+mod service_discovery;
 mod service_monitor;
 mod version;
 

@@ -3,7 +3,8 @@
 use kubeapi::object;
 use serde_json::{Value, json};
 
-use crate::relabel::{copy, enforced_namespace, sanitize, selector_rules, sharding, strings, user_rules};
+use crate::config::filled;
+use crate::relabel::{copy, sanitize, selector_rules, sharding, strings};
 use crate::scrape::{self, Monitor, Scope};
 
 /// The scrape configurations of a monitor.
@@ -12,7 +13,16 @@ use crate::scrape::{self, Monitor, Scope};
 /// Why the operator would reject it.
 pub(crate) fn scrape_configs(scope: Scope<'_>, monitor: &Value) -> Result<Vec<Value>, String> {
     let rules = |endpoint: &Value, by_role| relabel_configs(scope, monitor, endpoint, by_role);
-    let kind = Monitor { job: "podMonitor", endpoints: "podMetricsEndpoints", role: "pod", selects: &["pod"], rules: &rules };
+    let kind = Monitor {
+        job: "podMonitor",
+        endpoints: ("podMetricsEndpoints", "endpoint"),
+        role: "pod",
+        attaches_since: (2, 35),
+        selects: &["pod"],
+        selector_error: "failed to parse label selector: ",
+        files: false,
+        rules: &rules,
+    };
     scrape::of_monitor(scope, monitor, &kind)
 }
 
@@ -29,13 +39,14 @@ fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, by_role:
     }
     let keep = |of: &str, value: &Value| json!({"action": "keep", "source_labels": [format!("__meta_kubernetes_pod_container_port_{of}")], "regex": value});
     let (port, number, target) = (&endpoint["port"], &endpoint["portNumber"], &endpoint["targetPort"]);
-    if port.as_str().is_some_and(|port| !port.is_empty()) {
+    let is_number = |value: &Value| value.as_i64().is_some_and(|number| number != 0);
+    if filled(port).is_some() {
         rules.push(keep("name", port));
-    } else if number.is_i64() {
+    } else if is_number(number) {
         rules.push(keep("number", number));
-    } else if target.is_string() {
+    } else if filled(target).is_some() {
         rules.push(keep("name", target));
-    } else if target.is_i64() {
+    } else if is_number(target) {
         rules.push(keep("number", target));
     }
     for (source, target) in [("namespace", "namespace"), ("pod_container_name", "container"), ("pod_name", "pod")] {
@@ -51,16 +62,14 @@ fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, by_role:
     // A number alone names no endpoint.
     let name = match (port, target) {
         (Value::String(port), _) if !port.is_empty() => Some(port.clone()),
-        (_, Value::String(name)) if !number.is_i64() => Some(name.clone()),
-        (_, Value::Number(target)) if !number.is_i64() => Some(target.to_string()),
+        (_, Value::String(name)) if !name.is_empty() => Some(name.clone()),
+        (_, Value::Number(target)) => Some(target.to_string()),
         _ => None,
     };
     if let Some(name) = name {
         rules.push(json!({"target_label": "endpoint", "replacement": name}));
     }
-    rules.extend(user_rules(&scope.class["relabelings"]));
-    rules.extend(user_rules(&endpoint["relabelings"]));
-    rules.extend(enforced_namespace(scope.spec, scope.namespace));
-    rules.extend(sharding(scope.spec, "__address__"));
+    rules.extend(scope.target_rules(&endpoint["relabelings"]));
+    rules.extend(sharding(scope.shards(), "__address__"));
     rules
 }

@@ -6,7 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::alertmanager::Of;
-use crate::scrape::tls_config;
+use crate::config::Config;
+use crate::credentials::Credentials;
 
 /// Lists of a receiver, and what Alertmanager calls them.
 const KINDS: [(&str, &str); 15] = [
@@ -102,7 +103,9 @@ fn is_empty(value: &Value) -> bool {
 
 /// Where the operator mounts certificates in an Alertmanager's pod; in that of a Prometheus they are elsewhere.
 fn tls(of: Of<'_>, value: &Value) -> Value {
-    let mut made = tls_config(of.namespace(), value);
+    let mut config = Config::new(of.version);
+    Credentials { assets: of.assets, namespace: of.namespace(), read: true }.tls(&mut config, value);
+    let mut made = config.finish()["tls_config"].clone();
     for (_, field) in made.as_object_mut().into_iter().flatten() {
         if let Some(path) = field.as_str().and_then(|path| path.strip_prefix("/etc/prometheus/certs/")) {
             *field = format!("/etc/alertmanager/certs/{path}").into();

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::{filled, is_empty};
 use crate::version::Version;
 
 /// Label names of Prometheus have no other characters.
@@ -9,58 +10,70 @@ pub(crate) fn sanitize(name: &str) -> String {
     name.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect()
 }
 
-/// Whether the operator would take a rule (prometheus-operator `pkg/prometheus/resource_selector.go`).
-pub(crate) fn check_rule(rule: &Value, version: Version) -> Result<(), String> {
-    let action = rule["action"].as_str().unwrap_or("replace").to_lowercase();
-    let regex = rule["regex"].as_str();
-    if let Some(regex) = regex {
-        // Parsing tells as much as compiling, and takes a twentieth of the time.
-        regex_syntax::parse(&format!("^(?:{regex})$"))
-            .map_err(|_| format!("invalid regex {regex:?} for relabel configuration"))?;
-    }
-    let target = rule["targetLabel"].as_str().unwrap_or_default();
-    let has = |key: &str| !rule[key].is_null();
-    match action.as_str() {
-        "hashmod" if rule["modulus"].as_u64().unwrap_or(0) == 0 => {
-            Err("relabel configuration for hashmod requires non-zero modulus".to_owned())
-        }
-        "replace" | "hashmod" | "lowercase" | "uppercase" | "keepequal" | "dropequal" if target.is_empty() => {
-            Err(format!("relabel configuration for {action} action needs targetLabel value"))
-        }
-        "lowercase" | "uppercase" if !version.at_least(2, 36) => {
-            Err(format!("{action} relabel action is only supported from Prometheus version 2.36.0"))
-        }
-        "keepequal" | "dropequal" if !version.at_least(2, 41) => {
-            Err(format!("{action} relabel action is only supported from Prometheus version 2.41.0"))
-        }
-        "lowercase" | "uppercase" | "keepequal" | "dropequal" if has("replacement") && rule["replacement"] != "$1" => {
-            Err(format!("'replacement' can not be set for {action} action"))
-        }
-        "keepequal" | "dropequal"
-            if has("modulus")
-                || has("separator")
-                || regex.is_some_and(|regex| regex != "(.*)")
-                || rule["sourceLabels"].is_null() =>
-        {
-            Err(format!("{action} action requires only 'source_labels' and `target_label`, and no other fields"))
-        }
-        "labeldrop" | "labelkeep"
-            if ["sourceLabels", "targetLabel", "modulus", "separator", "replacement"].into_iter().any(has) =>
-        {
-            Err(format!("{action} action requires only 'regex', and no other fields"))
-        }
-        "replace" | "hashmod" | "lowercase" | "uppercase" | "keepequal" | "dropequal" | "keep" | "drop" | "labelmap"
-        | "labeldrop" | "labelkeep" => Ok(()),
-        other => Err(format!("unknown relabel action {other:?}")),
-    }
+/// Whether a label may have a name: letters, digits and underscores before Prometheus 3.0, anything since.
+pub(crate) fn is_label_name(name: &str, version: Version) -> bool {
+    let names = if version.at_least(3, 0) { metrics::relabel::Names::Utf8 } else { metrics::relabel::Names::Legacy };
+    names.allow(name)
 }
 
-/// Whether the operator would take all rules of these lists of an object; the message names the first that it would not.
-pub(crate) fn check_lists(object: &Value, lists: &[&str], version: Version) -> Result<(), String> {
-    for list in lists {
-        for (number, rule) in object[list].as_array().into_iter().flatten().enumerate() {
-            check_rule(rule, version).map_err(|why| format!("{list}[{number}]: {why}"))?;
+/// Whether the operator would take a rule (prometheus-operator `pkg/prometheus/resource_selector.go`).
+pub(crate) fn check_rule(rule: &Value, version: Version) -> Result<(), String> {
+    let named = filled(&rule["action"]).unwrap_or("replace");
+    let action = named.to_lowercase();
+    let equal = matches!(action.as_str(), "keepequal" | "dropequal");
+    let case = matches!(action.as_str(), "lowercase" | "uppercase");
+    if case && !version.at_least(2, 36) {
+        return Err(format!("{named} relabel action is only supported from Prometheus version 2.36.0"));
+    }
+    if equal && !version.at_least(2, 41) {
+        return Err(format!("{named} relabel action is only supported from Prometheus version 2.41.0"));
+    }
+    let regex = filled(&rule["regex"]);
+    if let Some(regex) = regex {
+        metrics::go_regex::check(regex)
+            .map_err(|why| format!("invalid regex {regex} for relabel configuration: error parsing regexp: {why}"))?;
+    }
+    let modulus = rule["modulus"].as_u64().unwrap_or(0);
+    if action == "hashmod" && modulus == 0 {
+        return Err("relabel configuration for hashmod requires non-zero modulus".to_owned());
+    }
+    let target = rule["targetLabel"].as_str().unwrap_or_default();
+    let replacement = rule["replacement"].as_str();
+    if equal || case || matches!(action.as_str(), "replace" | "hashmod") {
+        if target.is_empty() {
+            return Err(format!("relabel configuration for {named} action needs targetLabel value"));
         }
+        if !is_label_name(target, version) {
+            return Err(format!("{target:?} is invalid 'target_label' for {named} action"));
+        }
+    }
+    let other_replacement = replacement.is_some_and(|text| text != "$1");
+    if (equal || case) && other_replacement {
+        return Err(format!("'replacement' can not be set for {named} action"));
+    }
+    if action == "labelmap"
+        && let Some(name) = replacement.filter(|name| !is_label_name(name, version))
+    {
+        return Err(format!("{name:?} is invalid 'replacement' for {named} action"));
+    }
+    // Defaults that are written out do no harm.
+    let other_separator = rule["separator"].as_str().is_some_and(|text| text != ";");
+    if equal && (regex.is_some_and(|regex| regex != "(.*)") || modulus != 0 || other_separator) {
+        return Err(format!("{named} action requires only 'source_labels' and `target_label`, and no other fields"));
+    }
+    let sources = !is_empty(&rule["sourceLabels"]);
+    if matches!(action.as_str(), "labeldrop" | "labelkeep")
+        && (sources || !target.is_empty() || modulus != 0 || other_separator || other_replacement)
+    {
+        return Err(format!("{named} action requires only 'regex', and no other fields"));
+    }
+    Ok(())
+}
+
+/// Whether the operator would take all rules of a list; the message names the first that it would not.
+pub(crate) fn check_list(list: &Value, version: Version) -> Result<(), String> {
+    for (number, rule) in list.as_array().into_iter().flatten().enumerate() {
+        check_rule(rule, version).map_err(|why| format!("[{number}]: {why}"))?;
     }
     Ok(())
 }
@@ -68,20 +81,22 @@ pub(crate) fn check_lists(object: &Value, lists: &[&str], version: Version) -> R
 /// A rule of the user's, in Prometheus' words.
 pub(crate) fn user_rule(rule: &Value) -> Value {
     let mut out = Map::new();
-    for (from, to) in [
-        ("sourceLabels", "source_labels"),
-        ("separator", "separator"),
-        ("targetLabel", "target_label"),
-        ("regex", "regex"),
-        ("modulus", "modulus"),
-        ("replacement", "replacement"),
-    ] {
-        if !rule[from].is_null() {
+    for (from, to) in [("sourceLabels", "source_labels"), ("targetLabel", "target_label"), ("regex", "regex")] {
+        if !is_empty(&rule[from]) {
             out.insert(to.to_owned(), rule[from].clone());
         }
     }
+    // An empty one of these is not none.
+    for name in ["separator", "replacement"] {
+        if !rule[name].is_null() {
+            out.insert(name.to_owned(), rule[name].clone());
+        }
+    }
+    if rule["modulus"].as_u64().is_some_and(|modulus| modulus != 0) {
+        out.insert("modulus".to_owned(), rule["modulus"].clone());
+    }
     // The API server writes the default into stored objects; files do not have it.
-    let action = rule["action"].as_str().unwrap_or("replace");
+    let action = filled(&rule["action"]).unwrap_or("replace");
     out.insert("action".to_owned(), action.to_lowercase().into());
     Value::Object(out)
 }
@@ -129,29 +144,31 @@ pub(crate) fn selector_rules(selector: &Value, of: &str) -> Vec<Value> {
     rules
 }
 
-/// A selector as the API server reads it in a query.
+/// A selector as the API server reads it in a query: requirements by the names of their labels.
 pub(crate) fn label_selector(selector: &Value) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut labels: Vec<(&String, &Value)> = selector["matchLabels"].as_object().into_iter().flatten().collect();
-    labels.sort_by_key(|(key, _)| *key);
-    parts.extend(labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())));
+    let mut parts: Vec<(String, String)> = Vec::new();
+    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+        parts.push((key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())));
+    }
     for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
         let key = expression["key"].as_str().unwrap_or_default();
         let mut values: Vec<&str> = strings(&expression["values"]).collect();
         values.sort_unstable();
-        parts.push(match expression["operator"].as_str().unwrap_or_default() {
+        let text = match expression["operator"].as_str().unwrap_or_default() {
             "In" => format!("{key} in ({})", values.join(",")),
             "NotIn" => format!("{key} notin ({})", values.join(",")),
             "Exists" => key.to_owned(),
             _ => format!("!{key}"),
-        });
+        };
+        parts.push((key.to_owned(), text));
     }
-    parts.join(",")
+    parts.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let texts: Vec<String> = parts.into_iter().map(|(_, text)| text).collect();
+    texts.join(",")
 }
 
 /// Shards share targets by the hash of a label; with one shard every target is kept.
-pub(crate) fn sharding(prometheus_spec: &Value, by: &str) -> [Value; 3] {
-    let shards = prometheus_spec["shards"].as_u64().unwrap_or(1).max(1);
+pub(crate) fn sharding(shards: u64, by: &str) -> [Value; 3] {
     [
         json!({
             "source_labels": [by, "__tmp_hash"], "target_label": "__tmp_hash", "regex": "(.+);",
@@ -164,10 +181,11 @@ pub(crate) fn sharding(prometheus_spec: &Value, by: &str) -> [Value; 3] {
     ]
 }
 
-/// The label that tells whose namespace an object was in, where a Prometheus enforces one.
-pub(crate) fn enforced_namespace(prometheus_spec: &Value, namespace: &str) -> Option<Value> {
-    let label = prometheus_spec["enforcedNamespaceLabel"].as_str().filter(|label| !label.is_empty())?;
-    Some(json!({"target_label": label, "replacement": namespace}))
+/// Spreads targets over shards by their address, unless the rules spread them already.
+pub(crate) fn shared(rules: &mut Vec<Value>, shards: u64) {
+    if !rules.iter().any(|rule| rule["action"] == "hashmod") {
+        rules.extend(sharding(shards, "__address__"));
+    }
 }
 
 #[cfg(test)]
@@ -182,27 +200,51 @@ mod tests {
     }
 
     #[test]
+    fn a_selector_in_a_query_is_sorted_by_its_labels() {
+        let selector = json!({"matchLabels": {"b": "x"}, "matchExpressions": [
+            {"key": "a", "operator": "Exists"}, {"key": "c", "operator": "In", "values": ["2", "1"]}]});
+        assert_eq!(label_selector(&selector), "a,b=x,c in (1,2)");
+    }
+
+    #[test]
     fn rules_that_prometheus_would_refuse_are_refused() {
         let new = Version::of(&json!({"version": "3.5.0"}));
         let old = Version::of(&json!({"version": "2.35.0"}));
         for (rule, version, expected) in [
-            (json!({"action": "keep", "regex": "("}), new, Some("invalid regex")),
+            (
+                json!({"action": "keep", "regex": "("}),
+                new,
+                Some("invalid regex ( for relabel configuration: error parsing regexp: missing closing )"),
+            ),
+            (json!({"action": "keep", "regex": "foo{bar|[[]|\\Qa.b\\E"}), new, None),
             (json!({"action": "hashmod", "targetLabel": "x"}), new, Some("non-zero modulus")),
             (json!({"action": "replace"}), new, Some("needs targetLabel")),
-            (json!({"action": "Lowercase", "sourceLabels": ["a"], "targetLabel": "b"}), old, Some("2.36.0")),
+            (
+                json!({"sourceLabels": ["a"], "targetLabel": "app.io/name"}),
+                old,
+                Some("\"app.io/name\" is invalid 'target_label' for replace"),
+            ),
+            (json!({"sourceLabels": ["a"], "targetLabel": "app.io/name"}), new, None),
+            (json!({"action": "labelmap", "replacement": "a-b"}), old, Some("invalid 'replacement' for labelmap")),
+            (
+                json!({"action": "Lowercase", "sourceLabels": ["a"], "targetLabel": "b"}),
+                old,
+                Some("Lowercase relabel action is only supported from Prometheus version 2.36.0"),
+            ),
             (json!({"action": "keepequal", "sourceLabels": ["a"], "targetLabel": "b"}), old, Some("2.41.0")),
+            (json!({"action": "keepequal", "targetLabel": "b", "regex": "(.*)", "separator": ";"}), new, None),
             (
                 json!({"action": "keepequal", "sourceLabels": ["a"], "targetLabel": "b", "regex": "x"}),
                 new,
                 Some("no other fields"),
             ),
             (json!({"action": "labeldrop", "regex": "x", "targetLabel": "b"}), new, Some("requires only 'regex'")),
+            (json!({"action": "labeldrop", "regex": "x", "separator": ";", "replacement": "$1", "modulus": 0}), new, None),
             (
                 json!({"action": "uppercase", "sourceLabels": ["a"], "targetLabel": "b", "replacement": "x"}),
                 new,
                 Some("can not be set"),
             ),
-            (json!({"action": "bend"}), new, Some("unknown relabel action")),
             (json!({"sourceLabels": ["a"], "targetLabel": "b"}), new, None),
         ] {
             let found = check_rule(&rule, version).err();

@@ -7,6 +7,9 @@ use kubeapi::object;
 use serde_json::{Value, json};
 
 use crate::compile::{Input, Rejection};
+use crate::config::{filled, is_empty};
+use crate::enforcement;
+use crate::relabel::is_label_name;
 use crate::scrape::duration;
 use crate::selection::select;
 use crate::version::Version;
@@ -32,44 +35,56 @@ impl RuleFiles {
     }
 }
 
-/// The files of all rules that a Prometheus selects, in order of their names, first fit.
+/// The files of all rules that a Prometheus selects, in order of their names. A file that does not fit the last ConfigMap begins
+/// a new one; the room that earlier ones have is left (prometheus-operator `makeConfigMapsFromRules`).
 pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
     let selected = select(prometheus, "PrometheusRule", &input.namespaces, &input.rules);
-    let version = Version::of(&prometheus["spec"]);
+    let spec = &prometheus["spec"];
+    let version = Version::of(spec);
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut rejected = Vec::new();
     for rule in selected {
         let name = format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule));
-        let written = groups(&rule["spec"]["groups"], version).and_then(|mut groups| {
-            if input.fast_alerts {
-                hurry(&mut groups);
-            }
-            let text = wire::yaml::to_string(&json!({"groups": groups})).map_err(|error| error.to_string())?;
-            if text.len() <= LIMIT { Ok(text) } else { Err(format!("the rules are longer than {LIMIT} bytes")) }
-        });
-        match written {
+        let enforced = enforcement::label(spec, rule);
+        match file(rule, enforced, version, input.fast_alerts) {
             Ok(text) => drop(files.insert(name, text)),
             Err(reason) => rejected.push(Rejection { kind: "PrometheusRule".to_owned(), key: object::key(rule), reason }),
         }
     }
-    let mut bins: Vec<(usize, BTreeMap<String, String>)> = Vec::new();
+    let mut bins: Vec<BTreeMap<String, String>> = Vec::new();
+    let mut used = LIMIT;
     for (name, text) in files {
-        let size = text.len();
-        match bins.iter_mut().find(|(used, _)| used + size <= LIMIT) {
-            Some((used, bin)) => {
-                *used += size;
-                bin.insert(name, text);
-            }
-            None => bins.push((size, BTreeMap::from([(name, text)]))),
+        if used + text.len() > LIMIT {
+            bins.push(BTreeMap::new());
+            used = 0;
+        }
+        used += text.len();
+        if let Some(bin) = bins.last_mut() {
+            bin.insert(name, text);
         }
     }
-    RuleFiles { bins: bins.into_iter().map(|(_, bin)| bin).collect(), rejected }
+    RuleFiles { bins, rejected }
 }
 
-/// Groups as this version of Prometheus reads them: what it does not know yet is taken out (facts/kube-prometheus.md §3.7).
+/// The file of one object.
+fn file(rule: &Value, enforced: Option<&str>, version: Version, fast: bool) -> Result<String, String> {
+    let mut groups = groups(&rule["spec"]["groups"], version)?;
+    if let Some(label) = enforced {
+        enforcement::rules(&mut groups, label, object::namespace(rule))?;
+    }
+    if fast {
+        hurry(&mut groups);
+    }
+    let whole = if is_empty(&groups) { json!({}) } else { json!({"groups": groups}) };
+    let text = wire::yaml::to_string(&whole).map_err(|error| error.to_string())?;
+    if text.len() <= LIMIT { Ok(text) } else { Err(format!("the rules are longer than {LIMIT} bytes")) }
+}
+
+/// Groups as this version of Prometheus reads them: what it does not know yet is taken out (facts/kube-prometheus.md §3.7), and so
+/// is what is empty.
 ///
 /// # Errors
-/// What Prometheus' own reading of rules (`rulefmt`) would not take, but for expressions, which only Prometheus can read.
+/// What Prometheus' own reading of rules (`rulefmt`) would not take.
 fn groups(groups: &Value, version: Version) -> Result<Value, String> {
     let mut groups = groups.clone();
     let mut names = Vec::new();
@@ -87,12 +102,21 @@ fn groups(groups: &Value, version: Version) -> Result<Value, String> {
             group,
             &[("limit", version.at_least(2, 31)), ("query_offset", version.at_least(2, 53)), ("labels", version.at_least(3, 0))],
         );
+        check_durations(group, &["interval", "query_offset"]).map_err(|why| format!("group {name:?}, {why}"))?;
+        check_names(&group["labels"], "label", version).map_err(|why| format!("group {name:?}, {why}"))?;
         for (index, rule) in group["rules"].as_array_mut().into_iter().flatten().enumerate() {
             without(rule, &[("keep_firing_for", version.at_least(2, 42))]);
-            check_rule(rule).map_err(|why| format!("group {name:?}, rule {index}: {why}"))?;
+            check_rule(rule, version).map_err(|why| format!("group {name:?}, rule {index}: {why}"))?;
+            without_empty(rule, &["record", "alert", "labels", "annotations"]);
         }
+        without_empty(group, &["rules", "labels"]);
     }
     Ok(groups)
+}
+
+fn without_empty(of: &mut Value, fields: &[&str]) {
+    let empty: Vec<(&str, bool)> = fields.iter().map(|field| (*field, !is_empty(&of[*field]))).collect();
+    without(of, &empty);
 }
 
 /// Makes alerts come soon, in the way in which KubeVirt's own tests do (`ReduceAlertPendingTime` in `tests/libmonitoring`): no
@@ -122,27 +146,79 @@ fn without(of: &mut Value, fields: &[(&str, bool)]) {
     }
 }
 
-fn check_rule(rule: &Value) -> Result<(), String> {
-    let text = |key: &str| rule[key].as_str().unwrap_or_default();
-    match (text("record").is_empty(), text("alert").is_empty()) {
-        (true, true) => return Err("one of 'record' or 'alert' must be set".to_owned()),
-        (false, false) => return Err("only one of 'record' and 'alert' must be set".to_owned()),
-        (false, true) if !rule["for"].is_null() => return Err("invalid field 'for' in recording rule".to_owned()),
-        (false, true) if !rule["annotations"].is_null() => return Err("invalid field 'annotations' in recording rule".to_owned()),
-        _ => {}
-    }
-    // An expression may be a number: `expr: 1`.
-    if text("expr").trim().is_empty() && !rule["expr"].is_number() {
-        return Err("field 'expr' must be set in rule".to_owned());
-    }
-    for key in ["for", "keep_firing_for"] {
-        if let Some(time) = rule[key].as_str()
+/// Whether durations can be read; an empty one is none.
+fn check_durations(of: &Value, fields: &[&str]) -> Result<(), String> {
+    for field in fields {
+        if let Some(time) = filled(&of[*field])
             && duration(time).is_none()
         {
-            return Err(format!("{key}: not a valid duration string: {time:?}"));
+            return Err(format!("{field}: not a valid duration string: {time:?}"));
         }
     }
     Ok(())
+}
+
+/// Whether labels or annotations have names that they may have, and texts that could be templates.
+fn check_names(of: &Value, what: &str, version: Version) -> Result<(), String> {
+    for (name, text) in of.as_object().into_iter().flatten() {
+        if !is_label_name(name, version) || (what == "label" && name == "__name__") {
+            return Err(format!("invalid {what} name: {name}"));
+        }
+        let text = text.as_str().unwrap_or_default();
+        if text.matches("{{").count() > text.matches("}}").count() {
+            return Err(format!("{what} {name:?}: an action of the template is not closed"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a recorded series may have a name.
+fn check_record(name: &str, version: Version) -> Result<(), String> {
+    let mut letters = name.chars();
+    let legacy = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, '_' | ':'))
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | ':'));
+    if !legacy && !version.at_least(3, 0) {
+        return Err(format!("invalid recording rule name: {name}"));
+    }
+    if name.contains(['{', '}']) {
+        return Err(format!("braces present in the recording rule name; should it be in expr?: {name}"));
+    }
+    Ok(())
+}
+
+/// Whether an expression can be read. A function that our parser does not know may be one that Prometheus does.
+fn check_expression(text: &str) -> Result<(), String> {
+    match promql_parser::parser::parse(text) {
+        Err(why) if !why.contains("unknown function") => Err(format!("could not parse expression: {why}")),
+        _ => Ok(()),
+    }
+}
+
+fn check_rule(rule: &Value, version: Version) -> Result<(), String> {
+    let text = |key: &str| rule[key].as_str().unwrap_or_default();
+    let some_time = |key: &str| filled(&rule[key]).is_some_and(|time| duration(time) != Some(0));
+    match (text("record").is_empty(), text("alert").is_empty()) {
+        (true, true) => return Err("one of 'record' or 'alert' must be set".to_owned()),
+        (false, false) => return Err("only one of 'record' and 'alert' must be set".to_owned()),
+        (false, true) if some_time("for") => return Err("invalid field 'for' in recording rule".to_owned()),
+        (false, true) if some_time("keep_firing_for") => {
+            return Err("invalid field 'keep_firing_for' in recording rule".to_owned());
+        }
+        (false, true) if !is_empty(&rule["annotations"]) => {
+            return Err("invalid field 'annotations' in recording rule".to_owned());
+        }
+        (false, true) => check_record(text("record"), version)?,
+        _ => {}
+    }
+    match &rule["expr"] {
+        // An expression may be a number: `expr: 1`.
+        Value::Number(_) => {}
+        Value::String(expression) if !expression.trim().is_empty() => check_expression(expression)?,
+        _ => return Err("field 'expr' must be set in rule".to_owned()),
+    }
+    check_durations(rule, &["for", "keep_firing_for"])?;
+    check_names(&rule["labels"], "label", version)?;
+    check_names(&rule["annotations"], "annotation", version)
 }
 
 #[cfg(test)]
@@ -176,11 +252,41 @@ mod tests {
             (json!({"record": "r", "expr": "up", "for": "1m"}), "invalid field 'for'"),
             (json!({"alert": "A", "expr": ""}), "field 'expr'"),
             (json!({"alert": "A", "expr": "up", "for": "soon"}), "not a valid duration"),
+            (json!({"alert": "A", "expr": "sum(up"}), "could not parse expression"),
+            (json!({"record": "a-b", "expr": "up"}), "invalid recording rule name"),
+            (json!({"alert": "A", "expr": "up", "labels": {"a-b": "x"}}), "invalid label name: a-b"),
+            (json!({"alert": "A", "expr": "up", "annotations": {"summary": "{{ $value"}}), "not closed"),
         ] {
             let error = groups(&group(rule), old).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
         assert!(groups(&json!([{"name": "g"}, {"name": "g"}]), old).unwrap_err().contains("repeated"));
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out_and_packing_goes_on_from_the_last() {
+        let new = Version::of(&json!({}));
+        let kept = groups(
+            &json!([{"name": "g", "labels": {}, "rules": [
+            {"alert": "", "record": "r", "expr": "1", "annotations": {}, "for": "0s"}]}]),
+            new,
+        );
+        assert_eq!(kept, Ok(json!([{"name": "g", "rules": [{"record": "r", "expr": "1", "for": "0s"}]}])));
+        let rule = |name: &str, size: usize| {
+            json!({"kind": "PrometheusRule", "metadata": {"namespace": "a", "name": name},
+                "spec": {"groups": [{"name": "g", "rules": [{"alert": "A", "expr": "up", "annotations": {"x": "y".repeat(size)}}]}]}})
+        };
+        let input = Input {
+            namespaces: vec![json!({"metadata": {"name": "a"}})],
+            rules: vec![rule("a", 300_000), rule("b", 300_000), rule("c", 100_000)],
+            ..Input::default()
+        };
+        let prometheus = json!({"metadata": {"namespace": "a", "name": "p"}, "spec": {"ruleSelector": {}}});
+        let names: Vec<Vec<String>> =
+            rule_files(&prometheus, &input).bins.into_iter().map(|bin| bin.into_keys().collect()).collect();
+        assert_eq!(names, [vec!["a-a-.yaml"], vec!["a-b-.yaml", "a-c-.yaml"]]);
+        let long = Input { rules: vec![rule("a", 600_000)], ..input };
+        assert!(rule_files(&prometheus, &long).rejected[0].reason.contains("longer than 524288 bytes"));
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! What the endpoints of all kinds of monitors have in common: HTTP, credentials, limits, intervals.
+//! What the endpoints of all kinds of monitors have in common: HTTP, discovery, limits, intervals.
 
 use kubeapi::{LabelSelector, object};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::assets::Assets;
-use crate::relabel::{check_lists, label_selector, user_rules};
+use crate::checks::{Checks, within};
+use crate::config::{Config, filled, is_empty, lower, quantity};
+use crate::credentials::{Credentials, texts, with_class_authorization, with_class_safe_tls, with_class_tls};
+use crate::relabel::{check_list, label_selector, user_rules};
 use crate::version::Version;
 
 /// What a monitor is compiled for and with.
@@ -12,12 +15,50 @@ use crate::version::Version;
 pub(crate) struct Scope<'a> {
     /// `spec` of the Prometheus object.
     pub(crate) spec: &'a Value,
+    /// Its namespace.
+    pub(crate) home: &'a str,
     pub(crate) version: Version,
     pub(crate) assets: Assets<'a>,
     /// The monitor's namespace.
     pub(crate) namespace: &'a str,
     /// The scrape class of the monitor, or null.
     pub(crate) class: &'a Value,
+    /// The label that is enforced on it, if one is.
+    pub(crate) enforced: Option<&'a str>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn credentials(self) -> Credentials<'a> {
+        Credentials { assets: self.assets, namespace: self.namespace, read: true }
+    }
+
+    pub(crate) fn checks(self) -> Checks<'a> {
+        Checks { assets: self.assets, namespace: self.namespace }
+    }
+
+    /// The rules for targets: those of the scrape class, the monitor's own, and the label that is enforced.
+    pub(crate) fn target_rules(self, own: &Value) -> impl Iterator<Item = Value> {
+        let enforced = self.enforced.map(|label| crate::enforcement::relabeling(label, self.namespace));
+        user_rules(&self.class["relabelings"]).chain(user_rules(own)).chain(enforced).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The same for metrics.
+    pub(crate) fn metric_rules(self, own: &Value, config: &mut Config) {
+        let enforced = self.enforced.map(|label| crate::enforcement::relabeling(label, self.namespace));
+        let rules: Vec<Value> = user_rules(&self.class["metricRelabelings"]).chain(user_rules(own)).chain(enforced).collect();
+        if !rules.is_empty() {
+            config.set("metric_relabel_configs", rules);
+        }
+    }
+
+    pub(crate) fn shards(self) -> u64 {
+        shards(self.spec)
+    }
+}
+
+/// Over how many shards targets are spread.
+pub(crate) fn shards(prometheus_spec: &Value) -> u64 {
+    prometheus_spec["shards"].as_u64().unwrap_or(1).max(1)
 }
 
 /// A duration such as `1m30s` in milliseconds.
@@ -50,146 +91,17 @@ pub(crate) fn duration(text: &str) -> Option<u64> {
     Some(total)
 }
 
-/// Keys with values; null is left out.
-#[derive(Default)]
-pub(crate) struct Config(Map<String, Value>);
-
-impl Config {
-    pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) {
-        let value = value.into();
-        if !value.is_null() {
-            self.0.insert(key.to_owned(), value);
-        }
-    }
-
-    /// Copies settings that are called otherwise.
-    pub(crate) fn copy(&mut self, from: &Value, names: &[(&str, &str)]) {
-        for (name, key) in names {
-            self.set(key, from[*name].clone());
-        }
-    }
-
-    pub(crate) fn finish(self) -> Value {
-        Value::Object(self.0)
-    }
-}
-
-/// Checks interval and timeout; `interval` is that of the monitor, if it has one.
-pub(crate) fn check_times(scope: Scope<'_>, interval: &Value, timeout: &Value) -> Result<(), String> {
-    let interval = interval.as_str().or_else(|| scope.spec["scrapeInterval"].as_str()).unwrap_or("30s");
-    let read = |text: &str| duration(text).ok_or_else(|| format!("not a valid duration string: {text:?}"));
-    let parsed = read(interval)?;
-    let Some(timeout) = timeout.as_str() else { return Ok(()) };
-    if read(timeout)? > parsed {
+/// Whether a timeout fits its interval; without a timeout nothing is asked.
+pub(crate) fn check_times(interval: &Value, default: &Value, timeout: &Value) -> Result<(), String> {
+    let Some(timeout) = filled(timeout) else { return Ok(()) };
+    let interval = filled(interval).or_else(|| filled(default)).unwrap_or("30s");
+    let invalid = |text: &str| format!("not a valid duration string: {text:?}");
+    let parsed = duration(interval).ok_or_else(|| format!("invalid scrapeInterval {interval:?}: {}", invalid(interval)))?;
+    let given = duration(timeout).ok_or_else(|| format!("invalid scrapeTimeout: {timeout:?}: {}", invalid(timeout)))?;
+    if given > parsed {
         return Err(format!("scrapeTimeout {timeout:?} greater than scrapeInterval {interval:?}"));
     }
     Ok(())
-}
-
-/// Checks what an endpoint of a ServiceMonitor or PodMonitor has of all these.
-pub(crate) fn check_endpoint(scope: Scope<'_>, endpoint: &Value) -> Result<(), String> {
-    check_times(scope, &endpoint["interval"], &endpoint["scrapeTimeout"])?;
-    check_lists(endpoint, &["relabelings", "metricRelabelings"], scope.version)?;
-    let denied = scope.spec["arbitraryFSAccessThroughSMs"]["deny"] == true;
-    let files = ["caFile", "certFile", "keyFile"].into_iter().any(|key| endpoint["tlsConfig"][key].is_string());
-    if denied && (files || endpoint["bearerTokenFile"].is_string()) {
-        return Err(
-            "it accesses file system via tls config or bearer token file which Prometheus specification prohibits".to_owned()
-        );
-    }
-    scope.assets.check_tls(scope.namespace, &endpoint["tlsConfig"])?;
-    http(scope, endpoint, &mut Config::default())
-}
-
-/// The HTTP settings and credentials of an endpoint.
-///
-/// # Errors
-/// When a Secret is missing.
-pub(crate) fn http(scope: Scope<'_>, from: &Value, config: &mut Config) -> Result<(), String> {
-    config.copy(
-        from,
-        &[
-            ("followRedirects", "follow_redirects"),
-            ("enableHttp2", "enable_http2"),
-            ("enableHTTP2", "enable_http2"),
-            ("proxyUrl", "proxy_url"),
-            ("noProxy", "no_proxy"),
-            ("proxyFromEnvironment", "proxy_from_environment"),
-            ("bearerTokenFile", "bearer_token_file"),
-        ],
-    );
-    let tls = if from["tlsConfig"].is_object() { &from["tlsConfig"] } else { &scope.class["tlsConfig"] };
-    config.set("tls_config", tls_config(scope.namespace, tls));
-    let secret = |reference: &Value| scope.assets.secret(scope.namespace, reference);
-    if from["bearerTokenSecret"]["name"].as_str().is_some_and(|name| !name.is_empty()) {
-        config.set("bearer_token", secret(&from["bearerTokenSecret"])?);
-    }
-    let basic = &from["basicAuth"];
-    if basic.is_object() {
-        let mut out = Config::default();
-        for (name, key) in [("username", "username"), ("password", "password")] {
-            if basic[name].is_object() {
-                out.set(key, secret(&basic[name])?);
-            }
-        }
-        config.set("basic_auth", out.finish());
-    }
-    let authorization = if from["authorization"].is_object() { &from["authorization"] } else { &scope.class["authorization"] };
-    if authorization.is_object() {
-        let mut out = Config::default();
-        let kind = authorization["type"].as_str().unwrap_or("Bearer").trim();
-        if kind.eq_ignore_ascii_case("basic") {
-            return Err("authorization type cannot be set to \"basic\", use \"basic_auth\" instead".to_owned());
-        }
-        out.set("type", if kind.is_empty() { "Bearer" } else { kind });
-        if authorization["credentials"].is_object() {
-            out.set("credentials", secret(&authorization["credentials"])?);
-        }
-        out.set("credentials_file", authorization["credentialsFile"].clone());
-        config.set("authorization", out.finish());
-    }
-    let oauth2 = &from["oauth2"];
-    if oauth2.is_object() {
-        let mut out = Config::default();
-        let id = scope.assets.either(scope.namespace, &oauth2["clientId"])?;
-        out.set("client_id", id.ok_or("oauth2: clientId is missing")?);
-        out.set("client_secret", secret(&oauth2["clientSecret"])?);
-        out.copy(oauth2, &[("tokenUrl", "token_url"), ("scopes", "scopes"), ("endpointParams", "endpoint_params")]);
-        out.set("tls_config", tls_config(scope.namespace, &oauth2["tlsConfig"]));
-        config.set("oauth2", out.finish());
-    }
-    Ok(())
-}
-
-/// Where the operator mounts an asset: `0_NAMESPACE_NAME_KEY`, Secrets by 0 and ConfigMaps by 1.
-fn asset(namespace: &str, reference: &Value) -> Value {
-    for (kind, prefix) in [("secret", "0"), ("configMap", "1")] {
-        let source = &reference[kind];
-        if source.is_object() {
-            let text = |key: &str| source[key].as_str().unwrap_or_default().to_owned();
-            return format!("/etc/prometheus/certs/{prefix}_{namespace}_{}_{}", text("name"), text("key")).into();
-        }
-    }
-    Value::Null
-}
-
-/// A `tlsConfig` in Prometheus' words.
-pub(crate) fn tls_config(namespace: &str, tls: &Value) -> Value {
-    if !tls.is_object() {
-        return Value::Null;
-    }
-    let mut config = Config::default();
-    config.copy(tls, &[("insecureSkipVerify", "insecure_skip_verify")]);
-    let key = json!({"secret": tls["keySecret"]});
-    for (name, from_asset, file) in [
-        ("ca_file", asset(namespace, &tls["ca"]), &tls["caFile"]),
-        ("cert_file", asset(namespace, &tls["cert"]), &tls["certFile"]),
-        ("key_file", asset(namespace, &key), &tls["keyFile"]),
-    ] {
-        config.set(name, if from_asset.is_null() { file.clone() } else { from_asset });
-    }
-    config.copy(tls, &[("serverName", "server_name"), ("minVersion", "min_version"), ("maxVersion", "max_version")]);
-    config.finish()
 }
 
 /// A limit: the monitor's field, the Prometheus object's that enforces one, Prometheus' own name, and since when it knows it.
@@ -202,94 +114,169 @@ const LIMITS: [(&str, &str, &str, (u32, u32)); 6] = [
     ("keepDroppedTargets", "enforcedKeepDroppedTargets", "keep_dropped_targets", (2, 47)),
 ];
 
-/// The smaller of two limits, as far as they are set.
-fn least(wanted: Option<u64>, enforced: Option<u64>) -> Option<u64> {
-    [wanted, enforced].into_iter().flatten().filter(|limit| *limit > 0).min().or(wanted)
+/// The limit of a job: the smaller one. What is only enforced stands in `global`, where Prometheus has limits there.
+fn job_limit(wanted: Option<u64>, enforced: Option<u64>, in_global: bool) -> Option<u64> {
+    match (wanted, enforced.unwrap_or(0)) {
+        (wanted, 0) => wanted,
+        (None | Some(0), enforced) => (!in_global).then_some(enforced),
+        (Some(wanted), enforced) => Some(wanted.min(enforced)),
+    }
 }
 
-/// The limits of a monitor (facts/kube-prometheus.md §3.5).
-pub(crate) fn limits(scope: Scope<'_>, monitor_spec: &Value, body_size: &Value, config: &mut Config) {
-    // What is only enforced stands in `global` where Prometheus has limits there.
+/// The limits of a monitor (facts/kube-prometheus.md §3.5), but for the size of a body.
+pub(crate) fn limits(scope: Scope<'_>, monitor_spec: &Value, config: &mut Config) {
     let in_global = scope.version.at_least(2, 45);
-    for (field, enforced, key, (major, minor)) in LIMITS {
-        let wanted = monitor_spec[field].as_u64();
-        let enforced = scope.spec[enforced].as_u64();
-        if scope.version.at_least(major, minor) && !(in_global && wanted.is_none()) {
-            config.set(key, least(wanted, enforced));
-        }
+    for (field, enforced, key, since) in LIMITS {
+        let limit = job_limit(monitor_spec[field].as_u64(), scope.spec[enforced].as_u64(), in_global);
+        config.set_since(since, key, limit);
     }
-    if scope.version.at_least(2, 28) {
-        let enforced = if in_global { &Value::Null } else { &scope.spec["enforcedBodySizeLimit"] };
-        config.set("body_size_limit", if body_size.is_null() { enforced.clone() } else { body_size.clone() });
-    }
+}
+
+/// A size such as `10MB` in bytes; units are powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let split = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
+    let number: u64 = text[..split].parse().ok()?;
+    let power = "BKMGTPE".find(text[split..].chars().next().unwrap_or('B'))?;
+    number.checked_mul(1024u64.checked_pow(u32::try_from(power).ok()?)?)
+}
+
+/// The size that a page may have: the smaller of the monitor's own and the enforced one.
+pub(crate) fn body_size(scope: Scope<'_>, own: &Value, config: &mut Config) {
+    let enforced = filled(&scope.spec["enforcedBodySizeLimit"]);
+    let limit = match (filled(own), enforced) {
+        (Some(own), Some(enforced)) if bytes(own) > bytes(enforced) => Some(enforced),
+        (own, enforced) => own.or(enforced),
+    };
+    config.set_since((2, 28), "body_size_limit", limit);
 }
 
 /// The limits of all scrapes, where Prometheus has them in `global`.
-pub(crate) fn global_limits(spec: &Value, version: Version, config: &mut Config) {
-    if !version.at_least(2, 45) {
+pub(crate) fn global_limits(spec: &Value, config: &mut Config) {
+    if !config.version().at_least(2, 45) {
         return;
     }
-    for (field, enforced, key, (major, minor)) in LIMITS {
-        if version.at_least(major, minor) {
-            config.set(key, least(spec[field].as_u64(), spec[enforced].as_u64()));
-        }
+    for (field, enforced, key, since) in LIMITS {
+        let set = |name: &str| spec[name].as_u64().filter(|limit| *limit > 0);
+        config.set_since(since, key, [set(field), set(enforced)].into_iter().flatten().min());
     }
-    let body = if spec["bodySizeLimit"].is_null() { &spec["enforcedBodySizeLimit"] } else { &spec["bodySizeLimit"] };
-    config.set("body_size_limit", body.clone());
+    let enforced = filled(&spec["enforcedBodySizeLimit"]).map(Value::from);
+    config.set("body_size_limit", spec["bodySizeLimit"].as_str().map(Value::from).or(enforced));
 }
 
-/// Settings of histograms and protocols that monitors of newer operators have.
+/// The protocols in which metrics are asked for, as far as this Prometheus knows them.
+pub(crate) fn scrape_protocols(from: &Value, config: &mut Config) {
+    if let Some(mut protocols) = texts(&from["scrapeProtocols"]) {
+        protocols.retain(|name| *name != "PrometheusText1.0.0" || config.version().major() >= 3);
+        config.set_since((2, 49), "scrape_protocols", protocols);
+    }
+}
+
+/// Settings of histograms and protocols.
 pub(crate) fn protocols(scope: Scope<'_>, monitor_spec: &Value, config: &mut Config) {
-    let set = |since: (u32, u32), from: &str, to: &str, config: &mut Config| {
-        if scope.version.at_least(since.0, since.1) {
-            config.set(to, monitor_spec[from].clone());
-        }
-    };
-    set((2, 49), "scrapeProtocols", "scrape_protocols", config);
-    set((3, 0), "fallbackScrapeProtocol", "fallback_scrape_protocol", config);
-    set(
-        (2, 45),
-        "scrapeClassicHistograms",
-        if scope.version.at_least(3, 0) { "always_scrape_classic_histograms" } else { "scrape_classic_histograms" },
-        config,
+    config.copy_since(monitor_spec, &[("nativeHistogramBucketLimit", "native_histogram_bucket_limit", (2, 45))]);
+    let factor = quantity(&monitor_spec["nativeHistogramMinBucketFactor"]);
+    config.set_since((2, 50), "native_histogram_min_bucket_factor", factor);
+    let classic = if scope.version.major() >= 3 { "always_scrape_classic_histograms" } else { "scrape_classic_histograms" };
+    config.copy_since(
+        monitor_spec,
+        &[
+            ("scrapeClassicHistograms", classic, (2, 45)),
+            ("convertClassicHistogramsToNHCB", "convert_classic_histograms_to_nhcb", (3, 0)),
+        ],
     );
-    set((2, 45), "nativeHistogramBucketLimit", "native_histogram_bucket_limit", config);
-    set((2, 50), "nativeHistogramMinBucketFactor", "native_histogram_min_bucket_factor", config);
-    set((3, 0), "convertClassicHistogramsToNHCB", "convert_classic_histograms_to_nhcb", config);
+    scrape_protocols(monitor_spec, config);
+    let own = &monitor_spec["fallbackScrapeProtocol"];
+    let fallback = if own.is_null() { &scope.class["fallbackScrapeProtocol"] } else { own };
+    config.set_since((3, 0), "fallback_scrape_protocol", fallback.clone());
 }
 
-/// What ServiceMonitors and PodMonitors say of their endpoints in the same words.
-pub(crate) fn endpoint(scope: Scope<'_>, endpoint: &Value, config: &mut Config) -> Result<(), String> {
-    let honor = endpoint["honorLabels"] == true && scope.spec["overrideHonorLabels"] != true;
-    config.set("honor_labels", honor);
-    if scope.spec["overrideHonorTimestamps"] == true {
-        config.set("honor_timestamps", false);
-    } else {
-        config.copy(endpoint, &[("honorTimestamps", "honor_timestamps")]);
+/// Whether timestamps of metrics are kept: what the monitor says, unless the Prometheus object overrides it.
+pub(crate) fn honor_timestamps(scope: Scope<'_>, own: &Value, config: &mut Config) {
+    let overridden = scope.spec["overrideHonorTimestamps"] == true;
+    if own.is_boolean() || overridden {
+        config.set("honor_timestamps", *own == true && !overridden);
     }
-    if scope.version.at_least(2, 48) {
-        config.copy(endpoint, &[("trackTimestampsStaleness", "track_timestamps_staleness")]);
-    }
-    config.copy(
-        endpoint,
-        &[("interval", "scrape_interval"), ("scrapeTimeout", "scrape_timeout"), ("path", "metrics_path"), ("params", "params")],
-    );
-    config.set("scheme", endpoint["scheme"].as_str().map(str::to_lowercase));
-    http(scope, endpoint, config)
+}
+
+/// Whether labels of metrics win over those of targets.
+pub(crate) fn honor_labels(scope: Scope<'_>, own: &Value, config: &mut Config) {
+    config.set("honor_labels", *own == true && scope.spec["overrideHonorLabels"] != true);
 }
 
 /// What ServiceMonitors and PodMonitors differ in.
 pub(crate) struct Monitor<'a> {
     /// How the names of its jobs begin.
     pub(crate) job: &'static str,
-    /// The field with its endpoints.
-    pub(crate) endpoints: &'static str,
-    /// The role of its discovery.
+    /// The field with its endpoints, and how an error names one.
+    pub(crate) endpoints: (&'static str, &'static str),
+    /// The role of its discovery, and since when that attaches metadata of nodes.
     pub(crate) role: &'static str,
+    pub(crate) attaches_since: (u32, u32),
     /// The roles whose objects its selector selects, where the API server does that.
     pub(crate) selects: &'a [&'static str],
+    /// How an error about its selector begins.
+    pub(crate) selector_error: &'static str,
+    /// Whether its endpoints may name files.
+    pub(crate) files: bool,
     /// Its relabelling rules, for an endpoint; whether the selector is left to the API server.
     pub(crate) rules: &'a dyn Fn(&Value, bool) -> Vec<Value>,
+}
+
+/// Checks an endpoint of a ServiceMonitor.
+fn check_with_files(scope: Scope<'_>, endpoint: &Value) -> Result<(), String> {
+    let checks = scope.checks();
+    if scope.spec["arbitraryFSAccessThroughSMs"]["deny"] == true {
+        let tls = &endpoint["tlsConfig"];
+        let by = if filled(&endpoint["bearerTokenFile"]).is_some() {
+            Some("bearer token file")
+        } else {
+            ["caFile", "certFile", "keyFile"].into_iter().any(|key| filled(&tls[key]).is_some()).then_some("tls config")
+        };
+        if let Some(by) = by {
+            return Err(format!("it accesses file system via {by} which Prometheus specification prohibits"));
+        }
+    }
+    checks.bearer_token(&endpoint["bearerTokenSecret"])?;
+    within("basicAuth", checks.basic(&endpoint["basicAuth"]))?;
+    within("tlsConfig", checks.tls(&endpoint["tlsConfig"]))?;
+    within("oauth2", checks.oauth2(&endpoint["oauth2"]))?;
+    within("authorization", checks.authorization(&endpoint["authorization"]))?;
+    check_scraping(scope, endpoint)?;
+    checks.proxy(endpoint)
+}
+
+/// Checks times and rules of an endpoint.
+fn check_scraping(scope: Scope<'_>, endpoint: &Value) -> Result<(), String> {
+    check_times(&endpoint["interval"], &scope.spec["scrapeInterval"], &endpoint["scrapeTimeout"])?;
+    within("relabelConfigs", check_list(&endpoint["relabelings"], scope.version))?;
+    within("metricRelabelConfigs", check_list(&endpoint["metricRelabelings"], scope.version))
+}
+
+/// What ServiceMonitors and PodMonitors say of their endpoints in the same words.
+fn endpoint(scope: Scope<'_>, from: &Value, files: bool, config: &mut Config) {
+    config.copy_filled(from, &[("interval", "scrape_interval"), ("scrapeTimeout", "scrape_timeout"), ("path", "metrics_path")]);
+    config.copy(from, &[("params", "params")]);
+    config.set("scheme", lower(&from["scheme"]));
+    config.copy_since(
+        from,
+        &[
+            ("followRedirects", "follow_redirects", (2, 26)),
+            ("enableHttp2", "enable_http2", (2, 35)),
+            ("enableHTTP2", "enable_http2", (2, 35)),
+        ],
+    );
+    let credentials = scope.credentials();
+    credentials.proxy(config, from);
+    credentials.oauth2(config, &from["oauth2"]);
+    let own = &from["tlsConfig"];
+    let tls = if files { with_class_tls(own, scope.class) } else { with_class_safe_tls(own, scope.class) };
+    credentials.tls(config, &tls);
+    if files {
+        config.copy_filled(from, &[("bearerTokenFile", "bearer_token_file")]);
+    }
+    credentials.bearer_token(config, &from["bearerTokenSecret"]);
+    credentials.basic(config, &from["basicAuth"]);
+    credentials.authorization(config, &with_class_authorization(&from["authorization"], scope.class));
 }
 
 /// The scrape configurations of a ServiceMonitor or PodMonitor, one for each endpoint.
@@ -298,61 +285,89 @@ pub(crate) struct Monitor<'a> {
 /// Why the operator would reject it.
 pub(crate) fn of_monitor(scope: Scope<'_>, object: &Value, monitor: &Monitor<'_>) -> Result<Vec<Value>, String> {
     let spec = &object["spec"];
-    LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("failed to parse label selector: {error}"))?;
+    LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("{}{error}", monitor.selector_error))?;
     let by_role = spec["selectorMechanism"] == "RoleSelector";
-    let one = |(index, from): (usize, &Value)| {
-        check_endpoint(scope, from)?;
-        let mut config = Config::default();
+    let (field, named) = monitor.endpoints;
+    let mut configs = Vec::new();
+    for (index, from) in spec[field].as_array().into_iter().flatten().enumerate() {
+        let checked = if monitor.files {
+            check_with_files(scope, from)
+        } else {
+            check_scraping(scope, from).and_then(|()| scope.checks().http(from))
+        };
+        within(&format!("{named}[{index}]"), checked)?;
+        let mut config = Config::new(scope.version);
         config.set("job_name", format!("{}/{}/{}/{index}", monitor.job, scope.namespace, object::name(object)));
-        let mut discovery = discovery(scope, monitor.role, spec);
+        honor_labels(scope, &from["honorLabels"], &mut config);
+        honor_timestamps(scope, &from["honorTimestamps"], &mut config);
+        config.copy_since(from, &[("trackTimestampsStaleness", "track_timestamps_staleness", (2, 48))]);
+        let own = &spec["attachMetadata"];
+        let attached = if own.is_object() { own } else { &scope.class["attachMetadata"] };
+        let mut discovery = discovery(scope, monitor.role, &spec["namespaceSelector"], Some((attached, monitor.attaches_since)));
         if by_role {
             let text = label_selector(&spec["selector"]);
             discovery["selectors"] = monitor.selects.iter().map(|role| json!({"role": role, "label": text})).collect();
         }
         config.set("kubernetes_sd_configs", vec![discovery]);
-        endpoint(scope, from, &mut config)?;
+        endpoint(scope, from, monitor.files, &mut config);
         config.set("relabel_configs", (monitor.rules)(from, by_role));
-        limits(scope, spec, &spec["bodySizeLimit"], &mut config);
+        limits(scope, spec, &mut config);
         protocols(scope, spec, &mut config);
-        metric_rules(scope, &from["metricRelabelings"], &mut config);
-        Ok(config.finish())
-    };
-    let endpoints = spec[monitor.endpoints].as_array().into_iter().flatten().enumerate();
-    endpoints.map(|(index, from)| one((index, from)).map_err(|why: String| format!("endpoint[{index}]: {why}"))).collect()
-}
-
-/// The rules for metrics: those of the scrape class first.
-pub(crate) fn metric_rules(scope: Scope<'_>, rules: &Value, config: &mut Config) {
-    let mut all: Vec<Value> = user_rules(&scope.class["metricRelabelings"]).chain(user_rules(rules)).collect();
-    all.extend(crate::relabel::enforced_namespace(scope.spec, scope.namespace));
-    if !all.is_empty() {
-        config.set("metric_relabel_configs", all);
+        body_size(scope, &spec["bodySizeLimit"], &mut config);
+        scope.metric_rules(&from["metricRelabelings"], &mut config);
+        configs.push(config.finish());
     }
+    Ok(configs)
 }
 
-/// Where Kubernetes is asked, and about which namespaces.
-pub(crate) fn discovery(scope: Scope<'_>, role: &str, monitor_spec: &Value) -> Value {
-    let mut discovery = Config::default();
+/// Where Kubernetes is asked, and about which namespaces; what is attached of nodes, and since when that can be.
+pub(crate) fn discovery(scope: Scope<'_>, role: &str, namespaces: &Value, attached: Option<(&Value, (u32, u32))>) -> Value {
+    let mut discovery = Config::new(scope.version);
     discovery.set("role", role);
-    let selector = &monitor_spec["namespaceSelector"];
     let own = || json!([scope.namespace]);
-    let names = match selector["matchNames"].as_array() {
+    let names = match namespaces["matchNames"].as_array() {
         _ if scope.spec["ignoreNamespaceSelectors"] == true => Some(own()),
-        _ if selector["any"] == true => None,
+        _ if namespaces["any"] == true => None,
         Some(names) if !names.is_empty() => Some(json!(names)),
         _ => Some(own()),
     };
     if let Some(names) = names {
         discovery.set("namespaces", json!({"names": names}));
     }
-    let since = if role == "pod" { (2, 35) } else { (2, 37) };
-    if monitor_spec["attachMetadata"]["node"] == true && scope.version.at_least(since.0, since.1) {
-        discovery.set("attach_metadata", json!({"node": true}));
-    }
-    if let Some(host) = scope.spec["apiserverConfig"]["host"].as_str() {
-        discovery.set("api_server", host);
+    api_server(scope, &mut discovery);
+    if let Some((attached, since)) = attached.filter(|(attached, _)| attached.is_object()) {
+        discovery.set_since(since, "attach_metadata", json!({"node": attached["node"] == true}));
     }
     discovery.finish()
+}
+
+/// The API server that is asked, where it is not the cluster's own. Its Secrets are read in the Prometheus object's namespace.
+fn api_server(scope: Scope<'_>, discovery: &mut Config) {
+    let from = &scope.spec["apiserverConfig"];
+    if !from.is_object() {
+        return;
+    }
+    discovery.set("api_server", from["host"].as_str().unwrap_or_default());
+    let credentials = Credentials { read: scope.namespace == scope.home, ..scope.credentials() };
+    credentials.basic(discovery, &from["basicAuth"]);
+    discovery.copy_filled(from, &[("bearerToken", "bearer_token"), ("bearerTokenFile", "bearer_token_file")]);
+    credentials.authorization(discovery, &from["authorization"]);
+    credentials.tls(discovery, &from["tlsConfig"]);
+    credentials.proxy(discovery, from);
+}
+
+/// Checks `apiserverConfig`.
+pub(crate) fn check_api_server(checks: Checks<'_>, from: &Value) -> Result<(), String> {
+    if is_empty(from) {
+        return Ok(());
+    }
+    let checked = || {
+        checks.basic(&from["basicAuth"])?;
+        checks.authorization_or_file(&from["authorization"])?;
+        checks.tls(&from["tlsConfig"])?;
+        checks.proxy_headers(from)
+    };
+    within("apiserver config", checked())
 }
 
 #[cfg(test)]
@@ -360,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_and_sizes() {
         for (text, expected) in [
             ("30s", Some(30_000)),
             ("1m30s", Some(90_000)),
@@ -372,18 +387,38 @@ mod tests {
         ] {
             assert_eq!(duration(text), expected, "{text}");
         }
+        for (text, expected) in [("5MB", Some(5 << 20)), ("5KiB", Some(5 << 10)), ("7", Some(7)), ("3B", Some(3)), ("x", None)] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_fits_its_interval() {
+        for (interval, timeout, expected) in [
+            ("", "", None),
+            ("x", "", None),
+            ("30s", "40s", Some("scrapeTimeout \"40s\" greater than scrapeInterval \"30s\"")),
+            ("", "1m", Some("greater than scrapeInterval \"10s\"")),
+            ("x", "1s", Some("invalid scrapeInterval \"x\"")),
+            ("1s", "x", Some("invalid scrapeTimeout: \"x\"")),
+        ] {
+            let found = check_times(&json!(interval), &json!("10s"), &json!(timeout)).err();
+            assert_eq!(found.is_some(), expected.is_some());
+            assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
     }
 
     #[test]
     fn limits_are_the_smaller_ones() {
-        for (wanted, enforced, expected) in [
-            (Some(5), Some(3), Some(3)),
-            (Some(2), Some(3), Some(2)),
-            (None, Some(3), Some(3)),
-            (Some(0), Some(3), Some(3)),
-            (Some(0), None, Some(0)),
+        for (wanted, enforced, in_global, expected) in [
+            (Some(5), Some(3), true, Some(3)),
+            (Some(2), Some(3), true, Some(2)),
+            (None, Some(3), true, None),
+            (None, Some(3), false, Some(3)),
+            (Some(0), Some(3), true, None),
+            (Some(0), None, true, Some(0)),
         ] {
-            assert_eq!(least(wanted, enforced), expected);
+            assert_eq!(job_limit(wanted, enforced, in_global), expected);
         }
     }
 }

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::compile::{discovery_role, meta_prefix};
-use crate::relabel::{copy, enforced_namespace, sanitize, selector_rules, sharding, strings, user_rules};
+use crate::config::filled;
+use crate::relabel::{copy, sanitize, selector_rules, sharding, strings};
 use crate::scrape::{self, Monitor, Scope};
 
 /// The scrape configurations of a monitor.
@@ -14,7 +15,16 @@ use crate::scrape::{self, Monitor, Scope};
 pub(crate) fn scrape_configs(scope: Scope<'_>, monitor: &Value) -> Result<Vec<Value>, String> {
     let role = discovery_role(&monitor["spec"], scope.spec, scope.version);
     let rules = |endpoint: &Value, by_role| relabel_configs(scope, monitor, endpoint, role, by_role);
-    let kind = Monitor { job: "serviceMonitor", endpoints: "endpoints", role, selects: &[role, "service"], rules: &rules };
+    let kind = Monitor {
+        job: "serviceMonitor",
+        endpoints: ("endpoints", "endpoints"),
+        role,
+        attaches_since: (2, 37),
+        selects: &[role, "service"],
+        selector_error: "",
+        files: true,
+        rules: &rules,
+    };
     scrape::of_monitor(scope, monitor, &kind)
 }
 
@@ -25,14 +35,14 @@ fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, role: &s
     if !by_role {
         rules.extend(selector_rules(&spec["selector"], "service"));
     }
-    let port = endpoint["port"].as_str().filter(|port| !port.is_empty());
+    let port = filled(&endpoint["port"]);
     let target_port = &endpoint["targetPort"];
     let keep = |source: String, value: Value| json!({"action": "keep", "source_labels": [source], "regex": value});
     if let Some(port) = port {
         rules.push(keep(format!("__meta_kubernetes_{prefix}_port_name"), port.into()));
-    } else if target_port.is_string() {
+    } else if filled(target_port).is_some() {
         rules.push(keep("__meta_kubernetes_pod_container_port_name".to_owned(), target_port.clone()));
-    } else if target_port.is_i64() {
+    } else if target_port.as_i64().is_some_and(|number| number != 0) {
         rules.push(keep("__meta_kubernetes_pod_container_port_number".to_owned(), target_port.clone()));
     }
     let kind_and_name =
@@ -68,16 +78,14 @@ fn relabel_configs(scope: Scope<'_>, monitor: &Value, endpoint: &Value, role: &s
     }
     let endpoint_name = match (port, target_port) {
         (Some(port), _) => Some(port.to_owned()),
-        (None, Value::String(name)) => Some(name.clone()),
+        (None, Value::String(name)) if !name.is_empty() => Some(name.clone()),
         (None, Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
     if let Some(name) = endpoint_name {
         rules.push(json!({"target_label": "endpoint", "replacement": name}));
     }
-    rules.extend(user_rules(&scope.class["relabelings"]));
-    rules.extend(user_rules(&endpoint["relabelings"]));
-    rules.extend(enforced_namespace(scope.spec, scope.namespace));
-    rules.extend(sharding(scope.spec, "__address__"));
+    rules.extend(scope.target_rules(&endpoint["relabelings"]));
+    rules.extend(sharding(scope.shards(), "__address__"));
     rules
 }

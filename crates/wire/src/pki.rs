@@ -345,3 +345,34 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+/// Whether a PEM text begins with a certificate, in the words of Go's `crypto/x509`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_certificate(pem: &str) -> Result<(), String> {
+    use x509_cert::der::Decode as _;
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "failed to decode PEM block".to_owned())?;
+    x509_cert::Certificate::from_der(&certificate)
+        .map(drop)
+        .map_err(|error| format!("failed to parse certificate: x509: {error}"))
+}
+
+/// Whether a certificate and a key, both PEM, belong together, in the words of Go's `tls.X509KeyPair`.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_pair(certificate_pem: &str, key_pem: &str) -> Result<(), String> {
+    let missing = |what: &str| format!("tls: failed to find any PEM data in {what} input");
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).filter_map(Result::ok).collect();
+    if chain.is_empty() {
+        return Err(missing("certificate"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| missing("key"))?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "tls: failed to parse private key".to_owned())?;
+    match rustls::sign::CertifiedKey::new(chain, key).keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),
+        Err(_) => Err("tls: private key does not match public key".to_owned()),
+    }
+}

@@ -42,6 +42,16 @@ pub fn manifests(text: &str) -> Result<Vec<Value>, YamlError> {
     Ok(objects)
 }
 
+/// Reads the first document of a text as manifests are read; null if there is none.
+///
+/// # Errors
+/// When the text is not YAML.
+pub fn first_document(text: &str) -> Result<Value, YamlError> {
+    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
+    let documents: Vec<Value> = serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
+    Ok(documents.into_iter().next().unwrap_or_default())
+}
+
 /// Reads one document strictly into a type: only `true` and `false` are booleans, a key may not come twice.
 ///
 /// # Errors
