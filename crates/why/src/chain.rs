@@ -37,6 +37,23 @@ fn broken(link: LinkName, what: String, object: String, field: impl Into<String>
     Box::new(Broken { link, what, object, field: field.into(), fix, details: Vec::new() })
 }
 
+/// Fields as the operator's messages name them, and as objects do.
+const NAMED: [(&str, &str); 2] = [("relabelConfigs", "relabelings"), ("metricRelabelConfigs", "metricRelabelings")];
+
+/// The field that a rejection is about: `endpoints[1]: relabelConfigs: [0]: …` is the first rule of the second endpoint.
+fn rejected_field(endpoint: Endpoint<'_>, reason: &str) -> Option<String> {
+    let rest = ["endpoints[", "endpoint["].into_iter().find_map(|start| reason.strip_prefix(start))?;
+    let (index, rest) = rest.split_once("]: ")?;
+    let mut parts = rest.split(": ");
+    let word = parts.next().unwrap_or_default();
+    let known = NAMED.iter().find(|(named, _)| *named == word).map(|(_, field)| *field);
+    let is_field = |word: &str| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphanumeric());
+    let place = parts.next().filter(|place| known.is_some() && place.starts_with('[')).unwrap_or_default();
+    let name = format!("{}{place}", known.unwrap_or(if is_field(word) { word } else { "" }));
+    let endpoint = Endpoint { index: index.parse().ok()?, ..endpoint };
+    Some(endpoint.path(&name).trim_end_matches('.').to_owned())
+}
+
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
@@ -122,13 +139,7 @@ impl<'a> View<'a> {
         let key = object::key(endpoint.monitor);
         let rejection = self.compiled.rejected.iter().find(|found| found.kind == endpoint.kind.name() && found.key == key);
         let Some(rejection) = rejection else { return Ok(()) };
-        // `endpoint[1]: relabelings[0]: …` tells the field.
-        let field = rejection.reason.strip_prefix("endpoint[").and_then(|rest| rest.split_once(']')).map(|(index, rest)| {
-            let index = index.parse().unwrap_or(0);
-            let rest = rest.trim_start_matches(": ");
-            let name: String = rest.split(':').next().filter(|name| name.contains('[')).unwrap_or_default().to_owned();
-            Endpoint { index, ..endpoint }.path(&name).trim_end_matches('.').to_owned()
-        });
+        let field = rejected_field(endpoint, &rejection.reason);
         Err(broken(
             LinkName::Accepted,
             format!("the operator rejects it: {}", rejection.reason),
@@ -213,7 +224,10 @@ impl<'a> View<'a> {
         if let Some(config) = self.running(&job) {
             return Ok(config);
         }
-        let (what, object, field, fix) = if self.facts.running.is_none() {
+        let (what, object, field, fix) = if let Some(why) = &self.compiled.failed {
+            let fix = "correct the Prometheus object; until then the operator leaves the configuration as it was";
+            (format!("the operator writes no configuration for {prometheus}: {why}"), prometheus, "spec", fix.to_owned())
+        } else if self.facts.running.is_none() {
             let fix = "see the pod's log and `kubectl describe pod`";
             (format!("{prometheus} does not answer{}", self.unanswered()), prometheus, "status", fix.to_owned())
         } else if let Some(why) = &self.facts.reload_failed {

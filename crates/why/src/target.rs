@@ -8,9 +8,14 @@ use crate::endpoint::Endpoint;
 use crate::explanation::{Broken, LinkName};
 use crate::question::{MonitorKind, visible};
 
-/// The field of a monitor's endpoint that holds its rules for targets.
-fn relabelings(kind: MonitorKind) -> &'static str {
-    if kind == MonitorKind::Probe { "relabelingConfigs" } else { "relabelings" }
+/// The rules for targets that a monitor's endpoint has, and the field that holds them.
+fn target_rules(endpoint: Endpoint<'_>) -> (String, &Value) {
+    if endpoint.kind != MonitorKind::Probe {
+        return (endpoint.path("relabelings"), &endpoint.spec()["relabelings"]);
+    }
+    let targets = &endpoint.spec()["targets"];
+    let kind = if targets["staticConfig"].is_object() { "staticConfig" } else { "ingress" };
+    (endpoint.path(&format!("targets.{kind}.relabelingConfigs")), &targets[kind]["relabelingConfigs"])
 }
 
 /// A user's rule in Prometheus' words.
@@ -30,8 +35,8 @@ fn translated(rule: &Value) -> Value {
 
 /// Which rule of the user's a rule of the configuration is, if it is one: the last run of rules that are the user's. What the operator
 /// puts before and after them differs from version to version.
-fn users_rule(endpoint: Endpoint<'_>, list: &str, rules: &[Rule], index: usize) -> Option<String> {
-    let written = endpoint.spec()[list].as_array()?;
+fn users_rule((field, written): (String, &Value), rules: &[Rule], index: usize) -> Option<String> {
+    let written = written.as_array()?;
     let own: Vec<String> =
         written.iter().filter_map(|rule| Some(Rule::read(&translated(rule), Names::Utf8).ok()?.describe())).collect();
     let all: Vec<String> = rules.iter().map(Rule::describe).collect();
@@ -40,13 +45,13 @@ fn users_rule(endpoint: Endpoint<'_>, list: &str, rules: &[Rule], index: usize) 
     }
     let first = (0..=all.len().checked_sub(own.len())?).rev().find(|&first| all[first..first + own.len()] == own[..])?;
     let place = index.checked_sub(first).filter(|place| *place < own.len())?;
-    Some(format!("{}[{place}]", endpoint.path(list)))
+    Some(format!("{field}[{place}]"))
 }
 
 /// The rule that drops a target.
 pub(crate) fn dropped(endpoint: Endpoint<'_>, config: &Value, rules: &[Rule], by: &DroppedBy) -> Broken {
     let rule = &rules[by.index];
-    let own = users_rule(endpoint, relabelings(endpoint.kind), rules, by.index);
+    let own = users_rule(target_rules(endpoint), rules, by.index);
     let saw = labels_text(&by.read_by(rule), |_| true);
     let mut details = vec![format!("rule    {}", rule.describe()), format!("saw     {saw}, together {:?}", by.value)];
     let before = visible(&by.before);
@@ -77,7 +82,7 @@ fn operators_rule(read: &metrics::Labels) -> String {
     } else if reads("_label") {
         "make spec.selector fit the labels; note that a label with an empty value is compared as such"
     } else {
-        "see the rule"
+        "see which rule of the scrape class or of the operator it is: `kubectl get prometheus -o yaml`"
     };
     fix.to_owned()
 }
@@ -170,6 +175,6 @@ fn diagnose(endpoint: Endpoint<'_>, error: &str) -> (String, String) {
 
 /// The rule that drops a series, or renames it.
 pub(crate) fn metric_rule(endpoint: Endpoint<'_>, rules: &[Rule], index: usize) -> String {
-    users_rule(endpoint, "metricRelabelings", rules, index)
-        .unwrap_or_else(|| format!("metric_relabel_configs[{index}] of job {}", endpoint.job()))
+    let written = (endpoint.path("metricRelabelings"), &endpoint.spec()["metricRelabelings"]);
+    users_rule(written, rules, index).unwrap_or_else(|| format!("metric_relabel_configs[{index}] of job {}", endpoint.job()))
 }
