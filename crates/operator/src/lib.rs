@@ -13,7 +13,6 @@ mod compile;
 mod objects;
 mod pod_monitor;
 mod probe;
-mod receiver;
 mod relabel;
 mod rules;
 mod scrape;

@@ -7,8 +7,8 @@ pub(crate) struct Version(u32, u32);
 /// What the operator runs where no version is asked for (facts/kube-prometheus.md §3.9).
 const DEFAULT: Version = Version(3, 13);
 
-/// The same for Alertmanager (prometheus-operator `pkg/operator/defaults.go`).
-const DEFAULT_ALERTMANAGER: Version = Version(0, 33);
+/// The same for Alertmanager, as operator 0.87.1 has it (`pkg/operator/defaults.go`).
+const DEFAULT_ALERTMANAGER: Version = Version(0, 29);
 
 impl Version {
     /// That of a Prometheus object.
