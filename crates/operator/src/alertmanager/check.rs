@@ -4,9 +4,9 @@
 use serde_json::{Map, Value};
 
 use super::schema::Faults;
-use super::told;
 use super::types::CONFIG;
 use super::versions::given;
+use super::{schema, told, validate};
 
 /// What a kind of receiver must have: one of the fields, else these words.
 const REQUIRED: [(&str, &[&str], &str); 16] = [
@@ -105,7 +105,7 @@ const INHERITED: [(&str, &[&str], &[&str], &str); 10] = [
 /// # Errors
 /// Why Alertmanager would refuse it, or the operator.
 pub(super) fn load(text: &str) -> Result<Map<String, Value>, String> {
-    let read: Value = wire::yaml::strict(text).map_err(|error| format!("yaml: {error}"))?;
+    let read: Value = wire::yaml::strict(text).map_err(|error| unreadable(&error))?;
     if read.is_null() {
         return told("no route provided in config");
     }
@@ -119,11 +119,23 @@ pub(super) fn load(text: &str) -> Result<Map<String, Value>, String> {
     }
     faults.told()?;
     let global = config.get("global").and_then(Value::as_object).cloned().unwrap_or_default();
+    global.get("http_config").map_or(Ok(()), check_http)?;
     check_own_fields(&config)?;
     exclusive("", &global)?;
     check_receivers(&config, &global)?;
     check_tree(&config)?;
     Ok(config)
+}
+
+/// Why a text is no YAML; a key that is there twice is told as what does not fit.
+fn unreadable(error: &wire::yaml::YamlError) -> String {
+    let twice = error.message.strip_prefix("duplicate mapping key: ").and_then(|rest| rest.split(',').next());
+    match (twice, error.at) {
+        (Some(key), Some((line, _))) => {
+            format!("yaml: unmarshal errors:\n  line {line}: field {key} already set in type config.plain")
+        }
+        _ => format!("yaml: {error}"),
+    }
 }
 
 fn list(of: Option<&Value>) -> impl Iterator<Item = &Value> {
@@ -159,9 +171,24 @@ fn check_matchers(matchers: &Value, faults: &mut Faults<'_>) {
             faults.wrong(format!("bad matcher format: {matcher}"));
         }
         let pattern = value.unwrap_or_default().trim().trim_matches('"');
-        if regex_syntax::parse(pattern).is_err() {
-            faults.wrong(format!("error parsing regexp: `^(?:{pattern})$`"));
+        if let Err(error) = regex_syntax::parse(pattern) {
+            faults.wrong(format!("error parsing regexp: {}`^(?:{pattern})$`", in_go(&error)));
         }
+    }
+}
+
+/// What Go says of the commonest mistakes in a regular expression.
+fn in_go(error: &regex_syntax::Error) -> &'static str {
+    use regex_syntax::ast::ErrorKind;
+    match error {
+        regex_syntax::Error::Parse(error) => match error.kind() {
+            ErrorKind::GroupUnclosed => "missing closing ): ",
+            ErrorKind::GroupUnopened => "unexpected ): ",
+            ErrorKind::ClassUnclosed => "missing closing ]: ",
+            ErrorKind::RepetitionMissing => "missing argument to repetition operator: ",
+            _ => "",
+        },
+        _ => "",
     }
 }
 
@@ -181,6 +208,8 @@ fn check_own_fields(config: &Map<String, Value>) -> Result<(), String> {
                 }
             }
             exclusive(kind, one)?;
+            special(kind, one)?;
+            one.get("http_config").map_or(Ok(()), check_http)?;
             let authorized = one.get("http_config").is_some_and(|http| http["authorization"].is_object());
             if kind == "webex_configs" && !authorized {
                 return told("missing webex_configs.http_config.authorization");
@@ -188,6 +217,71 @@ fn check_own_fields(config: &Map<String, Value>) -> Result<(), String> {
         }
         if receiver["name"].as_str().unwrap_or_default().is_empty() {
             return told("missing name in receiver");
+        }
+    }
+    Ok(())
+}
+
+/// What is peculiar to a kind.
+fn special(kind: &str, one: &Map<String, Value>) -> Result<(), String> {
+    let text = |of: &'_ Value, field: &str| of[field].as_str().unwrap_or_default().to_owned();
+    match kind {
+        // Its fields have the same names in objects, and the words are the same.
+        "slack_configs" => validate::slack(&Value::Object(one.clone())),
+        "opsgenie_configs" => list(one.get("responders")).try_for_each(|responder| {
+            let [id, name, user, kind] = ["id", "name", "username", "type"].map(|field| text(responder, field));
+            let who = format!("opsGenieConfig responder {{{id} {name} {user} {kind}}}");
+            if id.is_empty() && name.is_empty() && user.is_empty() {
+                return Err(format!("{who} has to have at least one of id, username or name specified"));
+            }
+            if kind.contains("{{") || validate::RESPONDERS.contains(&kind.to_lowercase().as_str()) {
+                return Ok(());
+            }
+            Err(format!("{who} type does not match valid options ^({})$", validate::RESPONDERS.join("|")))
+        }),
+        "victorops_configs" => {
+            let fields = one.get("custom_fields").and_then(Value::as_object);
+            match validate::RESERVED.iter().find(|name| fields.is_some_and(|fields| fields.contains_key(**name))) {
+                Some(name) => Err(format!(
+                    "victorOps config contains custom field {name} which cannot be used as it conflicts with the fixed/static fields"
+                )),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the settings of an HTTP client fit together.
+fn check_http(http: &Value) -> Result<(), String> {
+    let is = |field: &str| !schema::is_empty(&http[field]) || http[field].is_object();
+    let both = |of: &str, one: &str, two: &str| !schema::is_empty(&http[of][one]) && !schema::is_empty(&http[of][two]);
+    let bearer = is("bearer_token") || is("bearer_token_file");
+    let basic = http["authorization"]["type"].as_str().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("basic"));
+    let given = ["basic_auth", "oauth2", "authorization"].into_iter().filter(|field| is(field)).count();
+    let oauth2 = |field: &str| is("oauth2") && schema::is_empty(&http["oauth2"][field]);
+    for (wrong, why) in [
+        (is("bearer_token") && is("bearer_token_file"), "at most one of bearer_token & bearer_token_file must be configured"),
+        (
+            (is("basic_auth") || is("oauth2")) && bearer,
+            "at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
+        ),
+        (
+            both("basic_auth", "password", "password_file"),
+            "at most one of basic_auth password, password_file & password_ref must be configured",
+        ),
+        (is("authorization") && bearer, "authorization is not compatible with bearer_token & bearer_token_file"),
+        (
+            both("authorization", "credentials", "credentials_file"),
+            "at most one of authorization credentials & credentials_file must be configured",
+        ),
+        (basic, "authorization type cannot be set to \"basic\", use \"basic_auth\" instead"),
+        (given > 1, "at most one of basic_auth, oauth2 & authorization must be configured"),
+        (oauth2("client_id"), "oauth2 client_id must be configured"),
+        (oauth2("token_url"), "oauth2 token_url must be configured"),
+    ] {
+        if wrong {
+            return told(why);
         }
     }
     Ok(())

@@ -187,6 +187,20 @@ pub(super) fn convert(name: String, from: &Value) -> Result<Value, String> {
     Ok(json!({"name": name, "time_intervals": made}))
 }
 
+/// What Alertmanager says where the operator says something else: how that begins, and what is said instead.
+const WORDS: [(&str, &str); 2] = [
+    ("start and end are required", "both start and end times must be provided"),
+    ("start time ", "start time cannot be equal or greater than end time"),
+];
+
+/// A reason of the operator's in Alertmanager's words.
+fn in_its_words(why: &str) -> String {
+    let inner = why.rsplit(" is invalid: ").next().unwrap_or(why);
+    let bare = if inner.ends_with(": out of range") { inner } else { inner.rsplit(": ").next().unwrap_or(inner) };
+    let known = WORDS.iter().find(|(begin, _)| bare.starts_with(begin));
+    known.map_or_else(|| bare.replace(" is an invalid ", " is not a valid "), |(_, words)| (*words).to_owned())
+}
+
 /// A named interval of a base configuration, printed anew.
 pub(super) fn reprint(from: &Value, faults: &mut Faults<'_>) -> Value {
     let name = from["name"].as_str().unwrap_or_default();
@@ -202,7 +216,7 @@ pub(super) fn reprint(from: &Value, faults: &mut Faults<'_>) -> Value {
                 }
                 made.push(Value::Object(interval));
             }
-            Err(why) => faults.wrong(why.rsplit_once(" is invalid: ").map_or(why.clone(), |(_, why)| why.to_owned())),
+            Err(why) => faults.wrong(in_its_words(&why)),
         }
     }
     json!({"name": name, "time_intervals": made})

@@ -91,13 +91,19 @@ impl<'a> Faults<'a> {
         self.text.is_some()
     }
 
-    /// The place of a field: the first line that begins with it.
+    /// The place of a field: the first line that it is in. The text itself is at the first.
     fn line(&self, field: &str) -> String {
-        let begins = |line: &str| {
-            let line = line.trim_start_matches([' ', '-', '{', '"', '\'']);
-            line.strip_prefix(field).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+        let is_in = |line: &str| {
+            line.match_indices(field).any(|(at, _)| {
+                let after = line[at + field.len()..].trim_start_matches(['"', '\'', ' ']);
+                line[..at].chars().next_back().is_none_or(|before| " -{,\"'".contains(before)) && after.starts_with(':')
+            })
         };
-        let found = self.text.unwrap_or_default().lines().position(begins);
+        let found = match self.text {
+            None => None,
+            Some(_) if field.is_empty() => Some(0),
+            Some(text) => text.lines().position(is_in),
+        };
         found.map_or_else(String::new, |index| format!("line {}: ", index + 1))
     }
 
@@ -138,6 +144,12 @@ impl<'a> Faults<'a> {
 }
 
 impl Type {
+    /// Alertmanager's own name for a pointer to it.
+    fn in_messages(&self) -> String {
+        let (first, rest) = self.name.split_at(1);
+        format!("*config.{}{rest}", first.to_uppercase())
+    }
+
     fn kind(&self, field: &str) -> Option<Kind> {
         self.fields.iter().find(|(_, names)| names.split_whitespace().any(|name| name == field)).map(|(kind, _)| *kind)
     }
@@ -211,7 +223,7 @@ impl Kind {
                 (number != 0).then(|| number.into())
             }
             Self::Texts => {
-                let texts: Vec<Value> = list(field, value, faults).iter().filter_map(scalar).map(Value::from).collect();
+                let texts: Vec<Value> = list(field, "string", value, faults).iter().filter_map(scalar).map(Value::from).collect();
                 (!texts.is_empty()).then(|| texts.into())
             }
             Self::Map => print_map(field, value, faults),
@@ -219,11 +231,13 @@ impl Kind {
             Self::One(of) => Some(of.read(field, value, faults).into()),
             Self::Filled(of) => Some(of.read(field, value, faults)).filter(|map| !map.is_empty()).map(Value::Object),
             Self::Many(of) => {
-                let all: Vec<Value> = list(field, value, faults).iter().map(|one| of.read(field, one, faults).into()).collect();
+                let all: Vec<Value> =
+                    list(field, &of.in_messages(), value, faults).iter().map(|one| of.read(field, one, faults).into()).collect();
                 (!all.is_empty()).then(|| all.into())
             }
             Self::Intervals => {
-                let all: Vec<Value> = list(field, value, faults).iter().map(|one| intervals::reprint(one, faults)).collect();
+                let all: Vec<Value> =
+                    list(field, "config.TimeInterval", value, faults).iter().map(|one| intervals::reprint(one, faults)).collect();
                 (!all.is_empty()).then(|| all.into())
             }
         }
@@ -268,10 +282,10 @@ fn print_map(field: &str, value: &Value, faults: &mut Faults<'_>) -> Option<Valu
     (!printed.is_empty()).then(|| printed.into())
 }
 
-fn list<'v>(field: &str, value: &'v Value, faults: &mut Faults<'_>) -> &'v [Value] {
+fn list<'v>(field: &str, of: &str, value: &'v Value, faults: &mut Faults<'_>) -> &'v [Value] {
     value.as_array().map_or_else(
         || {
-            faults.mismatch(field, value, "[]config.plain");
+            faults.mismatch(field, value, &format!("[]{of}"));
             &[][..]
         },
         Vec::as_slice,

@@ -41,7 +41,7 @@ pub(super) fn pagerduty(config: &Value) -> Result<(), String> {
 }
 
 /// Who can be asked to respond.
-const RESPONDERS: [&str; 5] = ["team", "teams", "user", "escalation", "schedule"];
+pub(super) const RESPONDERS: [&str; 5] = ["team", "teams", "user", "escalation", "schedule"];
 
 pub(super) fn opsgenie(config: &Value) -> Result<(), String> {
     for responder in list(config, "responders") {
@@ -123,7 +123,7 @@ pub(super) fn email(config: &Value) -> Result<(), String> {
 }
 
 /// Names that VictorOps has for its own fields.
-const RESERVED: [&str; 7] =
+pub(super) const RESERVED: [&str; 7] =
     ["routing_key", "message_type", "state_message", "entity_display_name", "monitoring_tool", "entity_id", "entity_state"];
 
 pub(super) fn victorops(config: &Value) -> Result<(), String> {

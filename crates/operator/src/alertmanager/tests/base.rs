@@ -50,8 +50,8 @@ fn what_alertmanager_would_refuse() {
             format!("{tree}tracing: {{}}"),
             "yaml: unmarshal errors:\n  line 3: field tracing not found in type alertmanager.alertmanagerConfig",
         ),
-        (with("slack_configs: [{chanel: a}]"), "yaml: unmarshal errors:\n  field chanel not found in type config.plain"),
-        (with("slack_configs: {}"), "yaml: unmarshal errors:\n  cannot unmarshal !!map into []config.plain"),
+        (with("slack_configs: [{chanel: a}]"), "yaml: unmarshal errors:\n  line 2: field chanel not found in type config.plain"),
+        (with("slack_configs: {}"), "yaml: unmarshal errors:\n  line 2: cannot unmarshal !!map into []*config.SlackConfig"),
         (with("slack_configs: [{channel: a}]"), "no global Slack API URL set either inline or in a file"),
         (
             with("slack_configs: [{api_url: http://a/, api_url_file: b}]"),
@@ -64,6 +64,23 @@ fn what_alertmanager_would_refuse() {
         (with("pagerduty_configs: [{}]"), "missing service or routing key in PagerDuty config"),
         (with("webhook_configs: [{}]"), "one of url or url_file must be configured"),
         (with("webhook_configs: [{url: nowhere}]"), "unsupported scheme \"\" for URL"),
+        (with("slack_configs: [{api_url: 'http://a', actions: [{}]}]"), "missing type in Slack action configuration"),
+        (
+            with("opsgenie_configs: [{api_key: a, responders: [{type: x}]}]"),
+            "opsGenieConfig responder {   x} has to have at least one of id, username or name specified",
+        ),
+        (
+            with("webhook_configs: [{url: 'http://a', http_config: {basic_auth: {username: a}, bearer_token: b}}]"),
+            "at most one of basic_auth, oauth2, bearer_token & bearer_token_file must be configured",
+        ),
+        (format!("{tree}inhibit_rules: [{{source_matchers: ['a=~(']}}]"), "error parsing regexp: missing closing ): `^(?:()$`"),
+        (format!("{tree}route: {{}}"), "yaml: unmarshal errors:\n  line 3: field route already set in type config.plain"),
+        ("foo".to_owned(), "yaml: unmarshal errors:\n  line 1: cannot unmarshal !!str `foo` into config.plain"),
+        (format!("{tree}time_intervals: [{{name: a, time_intervals: [{{months: [foo]}}]}}]"), "foo is not a valid month"),
+        (
+            format!("{tree}time_intervals: [{{name: a, time_intervals: [{{days_of_month: ['0']}}]}}]"),
+            "0 is not a valid day of the month: out of range",
+        ),
         (with("webex_configs: [{room_id: a}]"), "missing webex_configs.http_config.authorization"),
         ("route: {receiver: r, group_by: [a, a]}\nreceivers: [{name: r}]".to_owned(), "duplicated label \"a\" in group_by"),
         ("route: {receiver: r, group_interval: 0s}\nreceivers: [{name: r}]".to_owned(), "group_interval cannot be zero"),
@@ -86,14 +103,14 @@ route: {receiver: r, continue: false, routes: [], group_by: []}
 receivers:
   - name: r
     slack_configs: [{api_url: http://a/, short_fields: false, send_resolved: false, text: null}]
-    webhook_configs: [{url: http://b/, max_alerts: 0, timeout: 90s, http_config: {oauth2: {client_id: a}}}]
+    webhook_configs: [{url: http://b/, max_alerts: 0, timeout: 90s, http_config: {oauth2: {client_id: a, token_url: b}}}]
     pagerduty_configs: [{routing_key: 5, details: {a: 1, b: true}}]",
             "global: {resolve_timeout: 5m, http_config: {tls_config: {insecure_skip_verify: false}}, smtp_require_tls: false}
 route: {receiver: r}
 receivers:
   - name: r
     slack_configs: [{api_url: http://a/, send_resolved: false}]
-    webhook_configs: [{url: http://b/, timeout: 1m30s, http_config: {oauth2: {client_id: a, client_secret: '', token_url: ''}}}]
+    webhook_configs: [{url: http://b/, timeout: 1m30s, http_config: {oauth2: {client_id: a, client_secret: '', token_url: b}}}]
     pagerduty_configs: [{routing_key: '5', details: {a: '1', b: 'true'}}]
 templates: []",
         ),
