@@ -1,18 +1,46 @@
-//! Alertmanager and AlertmanagerConfig objects to `alertmanager.yml` (prometheus-operator `pkg/alertmanager/amcfg.go`).
+//! Alertmanager and AlertmanagerConfig objects to `alertmanager.yml`, as operator 0.87.1 makes it (prometheus-operator
+//! `pkg/alertmanager`); fields that only its successors know become what those make of them.
+//!
+//! A base (the user's Secret, or an AlertmanagerConfig that the Alertmanager names) is read, checked and printed anew; then each selected
+//! object adds its routes, receivers and intervals. An object that cannot be used is left out with the reason; what is wrong with the
+//! base, or comes to light too late, leaves nothing to write.
+
+mod check;
+mod fields;
+mod global;
+mod http;
+mod integrations;
+mod intervals;
+mod receivers;
+mod route;
+mod schema;
+mod text;
+mod types;
+mod validate;
+mod versions;
 
 use std::collections::BTreeMap;
 
-use kubeapi::object;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kubeapi::{LabelSelector, object};
 use serde_json::{Map, Value, json};
 
 use crate::assets::{Assets, Store};
 use crate::compile::{Input, Rejection};
-use crate::receiver::receiver;
 use crate::selection::select;
 use crate::version::Version;
+use fields::Fault;
+use schema::{Faults, Type};
 
 /// The key of a user's own configuration in its Secret.
 pub const ALERTMANAGER_KEY: &str = "alertmanager.yaml";
+
+/// Where the templates of an `alertmanagerConfiguration` are mounted.
+const TEMPLATES: &str = "/etc/alertmanager/templates";
+
+/// The version that runs where the object names none.
+const DEFAULT_VERSION: &str = "0.29.0";
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -29,19 +57,50 @@ pub struct CompiledAlertmanager {
     pub beside: BTreeMap<String, String>,
 }
 
-/// Since when matchers are lists of expressions.
-const MATCHERS: (u32, u32) = (0, 22);
+/// A version of Alertmanager, also as messages have it.
+struct Release {
+    version: Version,
+    text: String,
+}
+
+impl Release {
+    fn of(spec: &Value) -> Result<Self, String> {
+        let given = spec["version"].as_str().filter(|given| !given.is_empty()).unwrap_or(DEFAULT_VERSION);
+        let plain = given.trim().trim_start_matches('v');
+        let end = plain.find(['-', '+']).unwrap_or(plain.len());
+        let mut numbers: Vec<&str> = plain[..end].split('.').collect();
+        if let Some(odd) = numbers.iter().find(|number| number.parse::<u32>().is_err()) {
+            return Err(format!("failed to parse alertmanager version: Invalid character(s) found in number {odd:?}"));
+        }
+        numbers.resize(3, "0");
+        let version = Version::of_alertmanager(spec);
+        if version.at_least(1, 0) || !version.at_least(0, 15) {
+            return Err(format!("unsupported Alertmanager version {given:?}"));
+        }
+        Ok(Self { version, text: format!("{}{}", numbers.join("."), &plain[end..]) })
+    }
+
+    /// Whether it is 0.N or newer.
+    fn at_least(&self, minor: u32) -> bool {
+        self.version.at_least(0, minor)
+    }
+
+    /// The message about something that came with 0.N. The quote at one end alone is upstream's.
+    fn lacks(&self, name: &str, minor: u32) -> String {
+        format!("{name}' is available in Alertmanager >= 0.{minor}.0 only - current {}", self.text)
+    }
+}
 
 /// An AlertmanagerConfig while it is converted.
 #[derive(Clone, Copy)]
-pub(crate) struct Of<'a> {
-    pub(crate) object: &'a Value,
-    pub(crate) assets: Assets<'a>,
-    pub(crate) version: Version,
+struct Of<'a> {
+    object: &'a Value,
+    assets: Assets<'a>,
+    release: &'a Release,
 }
 
 impl Of<'_> {
-    pub(crate) fn namespace(&self) -> &str {
+    fn namespace(&self) -> &str {
         object::namespace(self.object)
     }
 
@@ -49,350 +108,11 @@ impl Of<'_> {
     fn named(&self, name: &str) -> String {
         if name.is_empty() { String::new() } else { format!("{}/{name}", object::key(self.object)) }
     }
-
-    fn names(&self, list: &Value) -> Vec<String> {
-        list.as_array().into_iter().flatten().filter_map(Value::as_str).map(|name| self.named(name)).collect()
-    }
 }
 
-/// How a matcher is written, such as `severity="critical"`.
-fn matcher(of: &Value) -> String {
-    let text = |key: &str| of[key].as_str().unwrap_or_default();
-    let operator = match text("matchType") {
-        "" if of["regex"] == true => "=~",
-        "" => "=",
-        operator => operator,
-    };
-    format!("{}{operator}{:?}", text("name"), text("value"))
-}
-
-/// Matchers under the names that a version knows: one list, or a map of values and one of regular expressions.
-fn matchers(of: Of<'_>, list: &Value, names: [&str; 3], into: &mut Map<String, Value>) {
-    let [matchers, equal, regex] = names;
-    for one in list.as_array().into_iter().flatten() {
-        if !one["matchType"].is_null() || of.version.at_least(MATCHERS.0, MATCHERS.1) {
-            extend(into, matchers, matcher(one).into());
-            continue;
-        }
-        let map = if one["regex"] == true { regex } else { equal };
-        let entry = into.entry(map).or_insert_with(|| json!({}));
-        entry[one["name"].as_str().unwrap_or_default()] = one["value"].as_str().unwrap_or_default().into();
-    }
-}
-
-fn route(of: Of<'_>, from: &Value) -> Map<String, Value> {
-    let mut out = Map::new();
-    let receiver = from["receiver"].as_str().unwrap_or_default();
-    if !receiver.is_empty() {
-        out.insert("receiver".to_owned(), of.named(receiver).into());
-    }
-    for (key, name) in [
-        ("groupBy", "group_by"),
-        ("groupWait", "group_wait"),
-        ("groupInterval", "group_interval"),
-        ("repeatInterval", "repeat_interval"),
-    ] {
-        let empty = from[key].is_null() || from[key] == "" || from[key].as_array().is_some_and(Vec::is_empty);
-        if !empty {
-            out.insert(name.to_owned(), from[key].clone());
-        }
-    }
-    matchers(of, &from["matchers"], ["matchers", "match", "match_re"], &mut out);
-    if from["continue"] == true {
-        out.insert("continue".to_owned(), true.into());
-    }
-    let children: Vec<Value> = from["routes"].as_array().into_iter().flatten().map(|child| route(of, child).into()).collect();
-    if !children.is_empty() {
-        out.insert("routes".to_owned(), children.into());
-    }
-    for (key, name, since) in
-        [("muteTimeIntervals", "mute_time_intervals", (0, 22)), ("activeTimeIntervals", "active_time_intervals", (0, 24))]
-    {
-        let names = of.names(&from[key]);
-        if !names.is_empty() && of.version.at_least(since.0, since.1) {
-            out.insert(name.to_owned(), names.into());
-        }
-    }
-    out
-}
-
-fn inhibit_rule(of: Of<'_>, from: &Value) -> Map<String, Value> {
-    let mut out = Map::new();
-    matchers(of, &from["targetMatch"], ["target_matchers", "target_match", "target_match_re"], &mut out);
-    matchers(of, &from["sourceMatch"], ["source_matchers", "source_match", "source_match_re"], &mut out);
-    if from["equal"].as_array().is_some_and(|list| !list.is_empty()) {
-        out.insert("equal".to_owned(), from["equal"].clone());
-    }
-    out
-}
-
-fn time_interval(of: Of<'_>, from: &Value) -> Value {
-    let range = |range: &Value| match (&range["start"], &range["end"]) {
-        (start, end) if end.is_null() || end == 0 => start.to_string(),
-        (start, end) => format!("{start}:{end}"),
-    };
-    let one = |interval: &Value| {
-        let mut out = Map::new();
-        let mut set = |key: &str, list: Vec<Value>| {
-            if !list.is_empty() {
-                out.insert(key.to_owned(), list.into());
-            }
-        };
-        let list = |key: &str| interval[key].as_array().into_iter().flatten();
-        set("times", list("times").map(|time| json!({"start_time": time["startTime"], "end_time": time["endTime"]})).collect());
-        let lower = |value: &Value| Value::from(value.as_str().unwrap_or_default().to_lowercase());
-        set("weekdays", list("weekdays").map(lower).collect());
-        set("days_of_month", list("daysOfMonth").map(|days| range(days).into()).collect());
-        set("months", list("months").map(lower).collect());
-        set("years", list("years").cloned().collect());
-        Value::Object(out)
-    };
-    let intervals: Vec<Value> = from["timeIntervals"].as_array().into_iter().flatten().map(one).collect();
-    json!({"name": of.named(from["name"].as_str().unwrap_or_default()), "time_intervals": intervals})
-}
-
-/// What one AlertmanagerConfig adds.
-struct Part {
-    route: Option<Map<String, Value>>,
-    receivers: Vec<Value>,
-    inhibit_rules: Vec<Map<String, Value>>,
-    mute_time_intervals: Vec<Value>,
-}
-
-/// The receivers that a route and its children name.
-fn named_receivers<'a>(route: &'a Value, into: &mut Vec<&'a str>) {
-    into.extend(route["receiver"].as_str().filter(|name| !name.is_empty()));
-    for child in route["routes"].as_array().into_iter().flatten() {
-        named_receivers(child, into);
-    }
-}
-
-/// What Alertmanager would refuse in a route or its children, for then it would refuse the whole file.
-fn check_route(route: &Value, intervals: &[&str]) -> Result<(), String> {
-    let texts = |key: &str| route[key].as_array().into_iter().flatten().filter_map(Value::as_str);
-    for key in ["muteTimeIntervals", "activeTimeIntervals"] {
-        if let Some(missing) = texts(key).find(|name| !intervals.contains(name)) {
-            return Err(format!("{key}: mute time interval {missing:?} not found"));
-        }
-    }
-    let mut grouped: Vec<&str> = texts("groupBy").collect();
-    let count = grouped.len();
-    if count > 1 && grouped.contains(&"...") {
-        return Err("groupBy: cannot have wildcard group_by ('...') and other labels at the same time".to_owned());
-    }
-    grouped.sort_unstable();
-    grouped.dedup();
-    if grouped.len() < count {
-        return Err("groupBy: duplicated label".to_owned());
-    }
-    for matcher in route["matchers"].as_array().into_iter().flatten() {
-        if matcher["name"].as_str().unwrap_or_default().is_empty() {
-            return Err("matchers: a matcher has no name".to_owned());
-        }
-        if !matches!(matcher["matchType"].as_str().unwrap_or_default(), "" | "=" | "!=" | "=~" | "!~") {
-            return Err(format!("matchers: unknown matchType {}", matcher["matchType"]));
-        }
-    }
-    route["routes"].as_array().into_iter().flatten().try_for_each(|child| check_route(child, intervals))
-}
-
-fn part(of: Of<'_>) -> Result<Part, String> {
-    let spec = &of.object["spec"];
-    let list = |key: &str| spec[key].as_array().into_iter().flatten();
-    let mut receivers = Vec::new();
-    let mut names = Vec::new();
-    for from in list("receivers") {
-        let name = from["name"].as_str().unwrap_or_default();
-        if names.contains(&name) {
-            return Err(format!("{name:?} receiver is not unique"));
-        }
-        names.push(name);
-        let mut out = receiver(of, from)?;
-        out.insert("name".to_owned(), of.named(name).into());
-        receivers.push(out.into());
-    }
-    let from = &spec["route"];
-    if from.is_object() {
-        let mut wanted = Vec::new();
-        named_receivers(from, &mut wanted);
-        if from["receiver"].as_str().unwrap_or_default().is_empty() {
-            return Err("root route must define a receiver".to_owned());
-        }
-        if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
-            return Err(format!("receiver {missing:?} not found"));
-        }
-        let intervals: Vec<&str> = list("muteTimeIntervals").filter_map(|interval| interval["name"].as_str()).collect();
-        check_route(from, &intervals)?;
-    }
-    Ok(Part {
-        route: from.is_object().then(|| route(of, from)),
-        receivers,
-        inhibit_rules: list("inhibitRules").map(|rule| inhibit_rule(of, rule)).collect(),
-        mute_time_intervals: list("muteTimeIntervals").map(|from| time_interval(of, from)).collect(),
-    })
-}
-
-/// Confines routes and inhibitions to alerts of the object's own namespace, as the Alertmanager wishes it.
-fn confine(alertmanager: &Value, of: Of<'_>, part: &mut Part) {
-    let namespace = of.namespace();
-    let confined = match alertmanager["spec"]["alertmanagerConfigMatcherStrategy"]["type"].as_str() {
-        Some("None") => false,
-        Some("OnNamespaceExceptForAlertmanagerNamespace") => namespace != object::namespace(alertmanager),
-        _ => true,
-    };
-    let modern = of.version.at_least(MATCHERS.0, MATCHERS.1);
-    let own = format!("namespace={namespace:?}");
-    if confined {
-        for rule in &mut part.inhibit_rules {
-            for side in ["source", "target"] {
-                if modern {
-                    let key = format!("{side}_matchers");
-                    if rule.get(&key).and_then(Value::as_array).is_none_or(|list| !list.iter().any(|one| *one == own)) {
-                        extend(rule, &key, own.as_str().into());
-                    }
-                } else {
-                    rule.entry(format!("{side}_match")).or_insert_with(|| json!({}))["namespace"] = namespace.into();
-                }
-            }
-        }
-    }
-    if let Some(route) = &mut part.route {
-        if confined && modern {
-            extend(route, "matchers", own.into());
-        } else if confined {
-            route.entry("match").or_insert_with(|| json!({}))["namespace"] = namespace.into();
-        }
-        // Alerts go on to the routes of the others, and to those of the base.
-        route.insert("continue".to_owned(), true.into());
-    }
-}
-
-/// The configuration that others are added to: that of the Secret, or one that notifies nobody.
-fn base(alertmanager: &Value, assets: Assets<'_>) -> Result<Value, String> {
-    let namespace = object::namespace(alertmanager);
-    let own = format!("alertmanager-{}", object::name(alertmanager));
-    let name = alertmanager["spec"]["configSecret"].as_str().filter(|name| !name.is_empty()).unwrap_or(&own);
-    let nobody = || json!({"route": {"receiver": "null"}, "receivers": [{"name": "null"}]});
-    let Ok(text) = assets.secret(namespace, &json!({"name": name, "key": ALERTMANAGER_KEY})) else { return Ok(nobody()) };
-    if text.trim().is_empty() {
-        return Ok(nobody());
-    }
-    wire::yaml::strict(&text).map_err(|error| format!("secret {name:?}, key {ALERTMANAGER_KEY:?}: {error}"))
-}
-
-fn check_base(config: &Value) -> Result<(), String> {
-    let route = &config["route"];
-    let empty = |key: &str| route[key].is_null() || route[key].as_array().is_some_and(Vec::is_empty);
-    let said = if !route.is_object() {
-        "root route must exist"
-    } else if route["continue"] == true {
-        "cannot have continue in root route"
-    } else if route["receiver"].as_str().unwrap_or_default().is_empty() {
-        "root route's receiver must exist"
-    } else if !["matchers", "match", "match_re"].into_iter().all(empty) {
-        "'matchers' not permitted on root route"
-    } else if !empty("active_time_intervals") {
-        "'active_time_intervals' not permitted on root route"
-    } else if !empty("mute_time_intervals") {
-        "'mute_time_intervals' not permitted on root route"
-    } else {
-        return Ok(());
-    };
-    Err(format!("check AlertmanagerConfig root route failed: {said}"))
-}
-
-/// Compiles the configuration of one Alertmanager object.
-pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAlertmanager {
-    let spec = &alertmanager["spec"];
-    let version = Version::of_alertmanager(spec);
-    let store = Store::new(&input.secrets, &input.config_maps);
-    let assets = store.assets();
-    let mut rejected = Vec::new();
-    let failed = |rejected: Vec<Rejection>, reason: String| CompiledAlertmanager {
-        config: None,
-        rejected,
-        failed: Some(reason),
-        files: BTreeMap::new(),
-        beside: BTreeMap::new(),
-    };
-    let named = spec["alertmanagerConfiguration"]["name"].as_str();
-    let mut config = match named {
-        None => match base(alertmanager, assets) {
-            Ok(config) => config,
-            Err(reason) => return failed(rejected, reason),
-        },
-        Some(name) => {
-            let own = |found: &&Value| object::namespace(found) == object::namespace(alertmanager) && object::name(found) == name;
-            let Some(object) = input.alertmanager_configs.iter().find(own) else {
-                return failed(rejected, format!("failed to get global AlertmanagerConfig: {name:?} not found"));
-            };
-            match part(Of { object, assets, version }) {
-                Err(reason) => return failed(rejected, reason),
-                Ok(part) => {
-                    let mut config = Map::new();
-                    config.insert("route".to_owned(), part.route.map_or(Value::Null, Value::Object));
-                    config.insert("receivers".to_owned(), part.receivers.into());
-                    let rules: Vec<Value> = part.inhibit_rules.into_iter().map(Value::Object).collect();
-                    for (key, list) in [("inhibit_rules", rules), ("mute_time_intervals", part.mute_time_intervals)] {
-                        if !list.is_empty() {
-                            config.insert(key.to_owned(), list.into());
-                        }
-                    }
-                    Value::Object(config)
-                }
-            }
-        }
-    };
-    // Without a selector the configuration is the user's own business, and goes as it is.
-    if spec["alertmanagerConfigSelector"].is_null() && named.is_none() {
-        return CompiledAlertmanager {
-            config: Some(config),
-            rejected,
-            failed: None,
-            files: BTreeMap::new(),
-            beside: BTreeMap::new(),
-        };
-    }
-    if let Err(reason) = check_base(&config) {
-        return failed(rejected, reason);
-    }
-    let mut routes = Vec::new();
-    for object in select(alertmanager, "AlertmanagerConfig", &input.namespaces, &input.alertmanager_configs) {
-        // The base is not added to itself.
-        if named == Some(object::name(object)) && object::namespace(object) == object::namespace(alertmanager) {
-            continue;
-        }
-        let of = Of { object, assets, version };
-        match part(of) {
-            Err(reason) => {
-                rejected.push(Rejection { kind: "AlertmanagerConfig".to_owned(), key: object::key(object), reason });
-            }
-            Ok(mut part) => {
-                confine(alertmanager, of, &mut part);
-                let Value::Object(config) = &mut config else { continue };
-                for rule in part.inhibit_rules {
-                    extend(config, "inhibit_rules", Value::Object(rule));
-                }
-                // What has no route is reached by nothing.
-                let Some(route) = part.route else { continue };
-                routes.push(Value::Object(route));
-                part.receivers.into_iter().for_each(|receiver| extend(config, "receivers", receiver));
-                part.mute_time_intervals.into_iter().for_each(|interval| extend(config, "mute_time_intervals", interval));
-            }
-        }
-    }
-    if !routes.is_empty() {
-        // The base's own routes come last, for every one of these goes on to the next.
-        if let Some(own) = config["route"]["routes"].as_array() {
-            routes.extend(own.iter().cloned());
-        }
-        config["route"]["routes"] = routes.into();
-    }
-    // The operator always writes the list, be it empty.
-    if config["templates"].is_null() {
-        config["templates"] = json!([]);
-    }
-    CompiledAlertmanager { config: Some(config), rejected, failed: None, files: BTreeMap::new(), beside: BTreeMap::new() }
+/// A reason as an error.
+fn told<T>(why: &str) -> Result<T, String> {
+    Err(why.to_owned())
 }
 
 fn extend(config: &mut Map<String, Value>, key: &str, value: Value) {
@@ -402,120 +122,283 @@ fn extend(config: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What one AlertmanagerConfig adds.
+struct Part {
+    route: Option<Map<String, Value>>,
+    receivers: Vec<Map<String, Value>>,
+    inhibit_rules: Vec<Map<String, Value>>,
+    intervals: Vec<Value>,
+    /// What comes to light only when it is added.
+    failed: Option<String>,
+}
 
-    fn secret(name: &str, key: &str, text: &str) -> Value {
-        json!({"kind": "Secret", "metadata": {"name": name, "namespace": "ns1"}, "stringData": {key: text}})
+/// What was converted, printed as its type has it.
+fn tidy(of: &Type, made: Map<String, Value>) -> Result<Map<String, Value>, String> {
+    let mut faults = Faults::of(None);
+    let tidied = of.read("", &Value::Object(made), &mut faults);
+    faults.told().map(|()| tidied)
+}
+
+/// The names in a list of an object.
+fn names<'v>(spec: &'v Value, list: &str) -> Vec<&'v str> {
+    spec[list].as_array().into_iter().flatten().map(|one| one["name"].as_str().unwrap_or_default()).collect()
+}
+
+/// Checks an object and converts what it holds.
+fn part(of: Of<'_>) -> Result<Part, String> {
+    let spec = &of.object["spec"];
+    let list = |key: &str| spec[key].as_array().into_iter().flatten();
+    let receiver_names = names(spec, "receivers");
+    for (index, receiver) in list("receivers").enumerate() {
+        if let Some(twice) = receiver_names.get(index).filter(|name| receiver_names[..index].contains(name)) {
+            // The end is what Go makes of an error that is none.
+            return Err(format!("{twice:?} receiver is not unique: %!w(<nil>)"));
+        }
+        receivers::check(receiver)?;
     }
-
-    fn configured(name: &str, spec: Value) -> Value {
-        json!({"kind": "AlertmanagerConfig", "metadata": {"name": name, "namespace": "ns1"}, "spec": spec})
+    let mut intervals = Vec::new();
+    for (index, interval) in list("muteTimeIntervals").enumerate() {
+        let name = of.named(interval["name"].as_str().unwrap_or_default());
+        let made = intervals::convert(name, interval);
+        intervals.push(made.map_err(|why| format!("mute time interval[{index}] is invalid: {why}"))?);
     }
-
-    fn compiled(spec: Value, mut objects: Vec<Value>) -> CompiledAlertmanager {
-        let alertmanager = json!({"kind": "Alertmanager", "metadata": {"name": "main", "namespace": "ns1"}, "spec": spec});
-        objects.push(json!({"kind": "Namespace", "metadata": {"name": "ns1"}}));
-        compile_alertmanager(&alertmanager, &Input::of(objects))
+    let route = Some(&spec["route"]).filter(|route| route.is_object());
+    if let Some(route) = route {
+        route::check(route, &receiver_names, &names(spec, "muteTimeIntervals"), true)?;
     }
-
-    #[test]
-    fn each_object_gets_a_route_confined_to_its_namespace_before_those_of_the_base() {
-        let base = "route: {receiver: 'null', routes: [{receiver: dog, matchers: [alertname=Watchdog]}]}\nreceivers: [{name: 'null'}, {name: dog}]";
-        let hook = json!({
-            "route": {"receiver": "hook", "groupBy": ["job"], "matchers": [{"name": "severity", "value": "critical", "matchType": "="}],
-                "routes": [{"receiver": "hook", "matchers": [{"name": "a", "value": "b.*", "regex": true}], "muteTimeIntervals": ["night"]}]},
-            "receivers": [{"name": "hook", "webhookConfigs": [
-                {"urlSecret": {"name": "urls", "key": "hook"}, "sendResolved": false, "maxAlerts": 0,
-                 "httpConfig": {"authorization": {"credentials": {"name": "urls", "key": "token"}}}}]}],
-            "inhibitRules": [{"sourceMatch": [{"name": "a", "value": "x", "matchType": "!="}], "targetMatch": [{"name": "b", "value": "y"}],
-                "equal": ["node"]}],
-            "muteTimeIntervals": [{"name": "night", "timeIntervals": [
-                {"times": [{"startTime": "22:00", "endTime": "24:00"}], "weekdays": ["Saturday"], "daysOfMonth": [{"start": 1, "end": 10}]}]}],
-        });
-        let made = compiled(
-            json!({"alertmanagerConfigSelector": {}}),
-            vec![
-                secret("alertmanager-main", "alertmanager.yaml", base),
-                configured("amc", hook),
-                json!({"kind": "Secret", "metadata": {"name": "urls", "namespace": "ns1"},
-                    "stringData": {"hook": "http://example.com/hook\n", "token": "t"}}),
-            ],
-        );
-        assert_eq!(made.rejected, Vec::new());
-        let expected = json!({
-            "route": {"receiver": "null", "routes": [
-                {"receiver": "ns1/amc/hook", "group_by": ["job"], "matchers": ["severity=\"critical\"", "namespace=\"ns1\""], "continue": true,
-                 "routes": [{"receiver": "ns1/amc/hook", "matchers": ["a=~\"b.*\""], "mute_time_intervals": ["ns1/amc/night"]}]},
-                {"receiver": "dog", "matchers": ["alertname=Watchdog"]},
-            ]},
-            "receivers": [{"name": "null"}, {"name": "dog"}, {"name": "ns1/amc/hook", "webhook_configs": [
-                {"url": "http://example.com/hook", "send_resolved": false, "http_config": {"authorization": {"type": "Bearer", "credentials": "t"}}}]}],
-            "inhibit_rules": [{"source_matchers": ["a!=\"x\"", "namespace=\"ns1\""], "target_matchers": ["b=\"y\"", "namespace=\"ns1\""],
-                "equal": ["node"]}],
-            "mute_time_intervals": [{"name": "ns1/amc/night", "time_intervals": [
-                {"times": [{"start_time": "22:00", "end_time": "24:00"}], "weekdays": ["saturday"], "days_of_month": ["1:10"]}]}],
-            "templates": [],
-        });
-        assert_eq!(made.config, Some(expected));
-    }
-
-    #[test]
-    fn strategies_and_old_versions() {
-        let spec = json!({"route": {"receiver": "r", "matchers": [{"name": "a", "value": "b"}]}, "receivers": [{"name": "r"}]});
-        let route = |more: Value| {
-            let mut own = json!({"alertmanagerConfigSelector": {}});
-            own.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            compiled(own, vec![configured("x", spec.clone())]).config.unwrap()["route"]["routes"][0].clone()
-        };
-        let name = "ns1/x/r";
-        for (more, expected) in [
-            (json!({}), json!({"receiver": name, "matchers": ["a=\"b\"", "namespace=\"ns1\""], "continue": true})),
-            (json!({"version": "v0.21.0"}), json!({"receiver": name, "match": {"a": "b", "namespace": "ns1"}, "continue": true})),
-            (
-                json!({"alertmanagerConfigMatcherStrategy": {"type": "None"}}),
-                json!({"receiver": name, "matchers": ["a=\"b\""], "continue": true}),
-            ),
-            (
-                json!({"alertmanagerConfigMatcherStrategy": {"type": "OnNamespaceExceptForAlertmanagerNamespace"}}),
-                json!({"receiver": name, "matchers": ["a=\"b\""], "continue": true}),
-            ),
-        ] {
-            assert_eq!(route(more.clone()), expected, "{more}");
+    let (mut receivers, mut failed) = (Vec::new(), None);
+    for receiver in list("receivers") {
+        match receivers::convert(of, receiver) {
+            Ok(mut made) => {
+                made.insert("name".to_owned(), of.named(receiver["name"].as_str().unwrap_or_default()).into());
+                receivers.push(tidy(&types::RECEIVER, made)?);
+            }
+            Err(Fault::Reject(why)) => return Err(why),
+            Err(Fault::Fail(why)) => drop(failed.get_or_insert(why)),
         }
     }
+    route.map_or(Ok(()), |route| route::check_version(of, route))?;
+    route::check_inhibitions(of)?;
+    Ok(Part {
+        route: route.map(|from| route::convert(of, from)),
+        receivers,
+        inhibit_rules: list("inhibitRules").map(|rule| route::convert_inhibition(of, rule)).collect(),
+        intervals,
+        failed,
+    })
+}
 
-    #[test]
-    fn what_cannot_be_used_is_left_out_with_the_reason() {
-        let url = |url: &str| json!({"route": {"receiver": "r"}, "receivers": [{"name": "r", "webhookConfigs": [{"url": url}]}]});
-        for (spec, expected) in [
-            (json!({"route": {"receiver": "other"}, "receivers": [{"name": "r"}]}), "receiver \"other\" not found"),
-            (json!({"route": {"receiver": "r"}, "receivers": [{"name": "r"}, {"name": "r"}]}), "not unique"),
-            (
-                json!({"route": {"receiver": "r", "muteTimeIntervals": ["nigth"]}, "receivers": [{"name": "r"}]}),
-                "\"nigth\" not found",
-            ),
-            (json!({"route": {"receiver": "r", "groupBy": ["...", "a"]}, "receivers": [{"name": "r"}]}), "wildcard"),
-            (url("nowhere"), "it is no URL"),
-            (
-                json!({"route": {"receiver": "r"}, "receivers": [{"name": "r", "slackConfigs": [{"apiURL": {"name": "no", "key": "k"}}]}]}),
-                "secrets \"no\" not found",
-            ),
-        ] {
-            let made = compiled(
-                json!({"alertmanagerConfigSelector": {}}),
-                vec![configured("bad", spec), configured("good", url("http://a/"))],
-            );
-            assert!(made.rejected[0].reason.contains(expected), "{:?}", made.rejected);
-            assert_eq!(made.config.unwrap()["route"]["routes"][0]["receiver"], "ns1/good/r");
+/// A configuration while it grows, with what surrounds it.
+struct Builder<'a> {
+    alertmanager: &'a Value,
+    config: Map<String, Value>,
+    routes: Vec<Value>,
+}
+
+impl Builder<'_> {
+    /// Adds what an object brings; the base's own inhibitions and routes are not confined to a namespace.
+    fn add(&mut self, of: Of<'_>, mut part: Part) -> Result<(), String> {
+        for mut rule in part.inhibit_rules {
+            route::confine_inhibition(self.alertmanager, of, &mut rule);
+            extend(&mut self.config, "inhibit_rules", tidy(&types::INHIBIT_RULE, rule)?.into());
         }
-        let broken = compiled(
-            json!({"alertmanagerConfigSelector": {}}),
-            vec![secret("alertmanager-main", "alertmanager.yaml", "route: {receiver: a, continue: true}")],
-        );
-        assert!(broken.config.is_none() && broken.rejected[0].reason.contains("cannot have continue"), "{broken:?}");
-        // Nobody is selected: the Secret goes as it is, and without one there is a configuration that notifies nobody.
-        assert_eq!(compiled(json!({}), Vec::new()).config.unwrap()["route"]["receiver"], "null");
+        // What has no route is reached by nothing.
+        let Some(route) = &mut part.route else { return Ok(()) };
+        route::confine(self.alertmanager, of, route);
+        self.routes.push(tidy(&types::ROUTE, std::mem::take(route))?.into());
+        self.add_receivers(part.receivers, part.intervals, part.failed)
+    }
+
+    fn add_receivers(
+        &mut self,
+        receivers: Vec<Map<String, Value>>,
+        intervals: Vec<Value>,
+        failed: Option<String>,
+    ) -> Result<(), String> {
+        for receiver in receivers {
+            receivers::check_mail(&receiver, &self.config.get("global").cloned().unwrap_or_default())?;
+            extend(&mut self.config, "receivers", receiver.into());
+        }
+        failed.map_or(Ok(()), Err)?;
+        intervals.into_iter().for_each(|interval| extend(&mut self.config, "mute_time_intervals", interval));
+        Ok(())
+    }
+
+    /// The whole, with the routes of objects before those of the base, for every one of them goes on to the next.
+    fn finish(mut self, release: &Release) -> Result<Value, String> {
+        if let (false, Some(root)) = (self.routes.is_empty(), self.config.get_mut("route").and_then(Value::as_object_mut)) {
+            if let Some(Value::Array(own)) = root.remove("routes") {
+                self.routes.extend(own);
+            }
+            root.insert("routes".to_owned(), self.routes.into());
+        }
+        // The operator always writes the list, be it empty.
+        self.config.entry("templates").or_insert_with(|| json!([]));
+        versions::fit(&types::CONFIG, &mut self.config, release.version)?;
+        Ok(Value::Object(self.config))
     }
 }
+
+/// The user's own Secret: its configuration, if there is one, and what lies beside it.
+fn own_secret(alertmanager: &Value, secrets: &[Value]) -> (Option<String>, BTreeMap<String, String>) {
+    let default = format!("alertmanager-{}", object::name(alertmanager));
+    let name = alertmanager["spec"]["configSecret"].as_str().filter(|name| !name.is_empty()).unwrap_or(&default);
+    let own = |secret: &&Value| object::namespace(secret) == object::namespace(alertmanager) && object::name(secret) == name;
+    let Some(secret) = secrets.iter().find(own) else { return (None, BTreeMap::new()) };
+    let texts =
+        |field: &str| secret[field].as_object().into_iter().flatten().filter_map(|(key, value)| Some((key, value.as_str()?)));
+    let mut all: BTreeMap<String, String> = texts("data").map(|(key, value)| (key.clone(), value.to_owned())).collect();
+    all.extend(texts("stringData").map(|(key, value)| (key.clone(), STANDARD.encode(value))));
+    let config = all.remove(ALERTMANAGER_KEY).and_then(|encoded| STANDARD.decode(encoded).ok());
+    let text = config.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (text.filter(|text| !text.is_empty()), all)
+}
+
+/// A configuration that notifies nobody.
+fn nobody() -> Map<String, Value> {
+    let mut config = Map::new();
+    config.insert("route".to_owned(), json!({"receiver": "null"}));
+    config.insert("receivers".to_owned(), json!([{"name": "null"}]));
+    config
+}
+
+/// Whether a route may be the root of all.
+fn check_root(route: Option<&Map<String, Value>>) -> Result<(), String> {
+    let Some(route) = route else { return told("root route must exist") };
+    let is = |fields: &[&str]| fields.iter().any(|field| versions::given(route, field));
+    told(if is(&["continue"]) {
+        "cannot have continue in root route"
+    } else if !is(&["receiver"]) {
+        "root route's receiver must exist"
+    } else if is(&["matchers", "match", "match_re"]) {
+        "'matchers' not permitted on root route"
+    } else if is(&["mute_time_intervals"]) {
+        "'mute_time_intervals' not permitted on root route"
+    } else if is(&["active_time_intervals"]) {
+        "'active_time_intervals' not permitted on root route"
+    } else {
+        return Ok(());
+    })
+}
+
+/// The base that an AlertmanagerConfig is, with the global part and the templates that stand in the Alertmanager object.
+fn base_of_object(alertmanager: &Value, of: Of<'_>) -> Result<Map<String, Value>, String> {
+    let part = part(of)?;
+    let mut builder = Builder { alertmanager, config: Map::new(), routes: Vec::new() };
+    let global = &alertmanager["spec"]["alertmanagerConfiguration"]["global"];
+    if global.is_object() {
+        let mut whole = Map::new();
+        whole.insert("global".to_owned(), global::convert(of, global)?.into());
+        builder.config = tidy(&types::CONFIG, whole)?;
+    }
+    for rule in part.inhibit_rules {
+        extend(&mut builder.config, "inhibit_rules", tidy(&types::INHIBIT_RULE, rule)?.into());
+    }
+    let route = part.route.map(|route| tidy(&types::ROUTE, route)).transpose()?;
+    builder.add_receivers(part.receivers, part.intervals, part.failed)?;
+    let mut config = builder.config;
+    check_root(route.as_ref())?;
+    config.insert("route".to_owned(), route.unwrap_or_default().into());
+    versions::fit(&types::CONFIG, &mut config, of.release.version)?;
+    Ok(config)
+}
+
+/// The files of templates that an Alertmanager object names.
+fn templates(alertmanager: &Value) -> Vec<Value> {
+    let all = alertmanager["spec"]["alertmanagerConfiguration"]["templates"].as_array().into_iter().flatten();
+    let keys = all.flat_map(|one| ["configMap", "secret"].into_iter().filter_map(|kind| one[kind]["key"].as_str()));
+    keys.map(|key| format!("{TEMPLATES}/{key}").into()).collect()
+}
+
+/// Whether the selectors can be read.
+fn check_selectors(spec: &Value) -> Result<(), String> {
+    for field in ["alertmanagerConfigNamespaceSelector", "alertmanagerConfigSelector"] {
+        if !spec[field].is_null() {
+            LabelSelector::from_object(&spec[field])
+                .map_err(|error| format!("failed to select AlertmanagerConfig objects: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What lies beside the user's configuration, by key.
+type Beside = BTreeMap<String, String>;
+
+/// The base, and what lies beside it.
+fn base(
+    alertmanager: &Value,
+    input: &Input,
+    of: impl Fn(&'_ str) -> Result<Map<String, Value>, String>,
+) -> Result<(Map<String, Value>, Beside), String> {
+    if let Some(name) = alertmanager["spec"]["alertmanagerConfiguration"]["name"].as_str() {
+        let mut config = of(name)?;
+        config.insert("templates".to_owned(), templates(alertmanager).into());
+        return Ok((config, Beside::new()));
+    }
+    let (text, beside) = own_secret(alertmanager, &input.secrets);
+    let Some(text) = text else { return Ok((nobody(), beside)) };
+    Ok((check::load(&text).map_err(|why| format!("failed to initialize from secret: {why}"))?, beside))
+}
+
+fn provision(
+    alertmanager: &Value,
+    input: &Input,
+    store: &Store<'_>,
+    rejected: &mut Vec<Rejection>,
+) -> Result<(Value, Beside), String> {
+    let spec = &alertmanager["spec"];
+    let release = Release::of(spec)?;
+    let named = spec["alertmanagerConfiguration"]["name"].as_str();
+    if spec["alertmanagerConfigSelector"].is_null() && named.is_none() {
+        // The configuration is the user's own business, and goes as it is.
+        let (text, beside) = own_secret(alertmanager, &input.secrets);
+        let Some(text) = text else { return Ok((nobody().into(), beside)) };
+        return Ok((wire::yaml::strict(&text).map_err(|error| format!("cannot read {ALERTMANAGER_KEY:?}: {error}"))?, beside));
+    }
+    check_selectors(spec)?;
+    let of = |object| Of { object, assets: store.assets(), release: &release };
+    let is_base =
+        |found: &Value| object::namespace(found) == object::namespace(alertmanager) && named == Some(object::name(found));
+    let mut parts = Vec::new();
+    for object in select(alertmanager, "AlertmanagerConfig", &input.namespaces, &input.alertmanager_configs) {
+        // The base is not added to itself.
+        if is_base(object) {
+            continue;
+        }
+        match part(of(object)) {
+            Ok(part) => parts.push((object, part)),
+            Err(reason) => {
+                rejected.push(Rejection { kind: "AlertmanagerConfig".to_owned(), key: object::key(object), reason });
+            }
+        }
+    }
+    let (config, beside) = base(alertmanager, input, |name| {
+        let Some(object) = input.alertmanager_configs.iter().find(|found| is_base(found)) else {
+            return Err(format!(
+                "failed to get global AlertmanagerConfig: alertmanagerconfigs.monitoring.coreos.com {name:?} not found"
+            ));
+        };
+        base_of_object(alertmanager, of(object))
+            .map_err(|why| format!("failed to initialize from global AlertmanagerConfig: {why}"))
+    })?;
+    let mut builder = Builder { alertmanager, config, routes: Vec::new() };
+    let failed = |why: String| format!("failed to generate Alertmanager configuration: {why}");
+    for (object, part) in parts {
+        let key = object::key(object);
+        builder.add(of(object), part).map_err(|why| failed(format!("AlertmanagerConfig {key}: {why}")))?;
+    }
+    Ok((builder.finish(&release).map_err(failed)?, beside))
+}
+
+/// Compiles the configuration of one Alertmanager object.
+pub fn compile_alertmanager(alertmanager: &Value, input: &Input) -> CompiledAlertmanager {
+    let (store, mut rejected) = (Store::new(&input.secrets, &input.config_maps), Vec::new());
+    let (config, beside, failed) = match provision(alertmanager, input, &store, &mut rejected) {
+        Ok((config, beside)) => (Some(config), beside, None),
+        Err(why) => (None, Beside::new(), Some(format!("provision alertmanager configuration: {why}"))),
+    };
+    CompiledAlertmanager { config, rejected, failed, files: store.take_files(), beside }
+}
+
+#[cfg(test)]
+mod tests;

@@ -205,7 +205,7 @@ fn exclusive(from: &Value) -> Result<(), String> {
     }
 }
 
-fn safe_authorization(from: &Value) -> Result<(), String> {
+pub(crate) fn safe_authorization(from: &Value) -> Result<(), String> {
     if !from.is_object() {
         return Ok(());
     }
@@ -223,7 +223,7 @@ pub(crate) fn of_class(from: &Value) -> Result<(), String> {
     if is_basic(from) { Err(BASIC.to_owned()) } else { Ok(()) }
 }
 
-fn oauth2(from: &Value) -> Result<(), String> {
+pub(crate) fn oauth2(from: &Value) -> Result<(), String> {
     if !from.is_object() {
         return Ok(());
     }
@@ -250,7 +250,7 @@ fn versions(from: &Value) -> Result<(), String> {
     }
 }
 
-fn safe_tls(from: &Value) -> Result<(), String> {
+pub(crate) fn safe_tls(from: &Value) -> Result<(), String> {
     for what in ["ca", "cert"] {
         within(&format!("{what} {}", shown(&from[what])), one_of(&from[what]))?;
     }
@@ -295,7 +295,12 @@ pub(crate) fn proxy(from: &Value) -> Result<(), String> {
     } else if exceptions && !url {
         "if noProxy is configured, proxyUrl must also be configured"
     } else {
-        return Ok(());
+        let mut empty = headers.as_object().into_iter().flatten().filter(|(_, list)| is_empty(list));
+        return match empty.next() {
+            // The misspelling is upstream's.
+            Some((name, _)) => Err(format!("proxyConnetHeader[{name}]: selector must not be empty")),
+            None => Ok(()),
+        };
     };
     Err(said.to_owned())
 }

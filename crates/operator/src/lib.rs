@@ -19,7 +19,6 @@ mod global;
 mod objects;
 mod pod_monitor;
 mod probe;
-mod receiver;
 mod relabel;
 mod remote;
 mod rules;
