@@ -14,16 +14,9 @@ fn unlike(found: &Value, wanted: &Value, place: &str) -> Option<String> {
     }
 }
 
-/// Objects of the namespace `a` that every case may refer to.
+/// Objects that every case may refer to.
 fn common() -> Vec<Value> {
-    vec![
-        json!({"kind": "Namespace", "metadata": {"name": "a"}}),
-        json!({"kind": "Namespace", "metadata": {"name": "monitoring"}}),
-        json!({"kind": "Secret", "metadata": {"namespace": "a", "name": "s"},
-            "stringData": {"k": "value", "user": "u", "pass": "p"}}),
-        json!({"kind": "Secret", "metadata": {"namespace": "monitoring", "name": "s"}, "stringData": {
-            "k": "own", "list": "- job_name: x\n", "shared": "- job_name: x\n  relabel_configs: [{action: hashmod}]\n", "bad": "a: b"}}),
-    ]
+    wire::yaml::manifests(include_str!("common.yaml")).expect("common.yaml is read")
 }
 
 fn run(case: &Value) -> Result<(), String> {
