@@ -154,6 +154,7 @@ fn every_link() -> Result<()> {
             prometheus,
             folder: folder.path().to_owned(),
             fast_alerts: false,
+            prometheus_operator: None,
         };
         let lab = Lab::start(&options).await?;
         let result = async {

@@ -138,16 +138,6 @@ pub fn compile(prometheus: &Value, input: &Input) -> Compiled {
         }
     }
     config.insert("scrape_configs".to_owned(), Value::Array(scrape_configs));
-    // Older ones are told on the command line.
-    if version.at_least(3, 11) {
-        let size = spec["retentionSize"].as_str();
-        let time = spec["retention"].as_str().or(if size.is_none() { Some("24h") } else { None });
-        let retention: Map<String, Value> = [("time", time), ("size", size)]
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?.into())))
-            .collect();
-        config.insert("storage".to_owned(), json!({"tsdb": {"retention": retention}}));
-    }
     if let Some(alerting) = alerting(prometheus) {
         config.insert("alerting".to_owned(), alerting);
     }

@@ -5,10 +5,10 @@
 pub(crate) struct Version(u32, u32);
 
 /// What the operator runs where no version is asked for (facts/kube-prometheus.md §3.9).
-const DEFAULT: Version = Version(3, 13);
+const DEFAULT: Version = Version(3, 7);
 
 /// The same for Alertmanager (prometheus-operator `pkg/operator/defaults.go`).
-const DEFAULT_ALERTMANAGER: Version = Version(0, 33);
+const DEFAULT_ALERTMANAGER: Version = Version(0, 29);
 
 impl Version {
     /// That of a Prometheus object.
