@@ -230,7 +230,8 @@ fn owned() -> Result<()> {
         bench.apply(
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine", "namespace": "monitoring"}, "stringData": {
                 "token": "t",
-                "jobs": "- job_name: extra\n  authorization: {credentials_file: /etc/prometheus/secrets/mine/token}\n",
+                "jobs": "- job_name: extra\n  authorization: {credentials_file: /etc/prometheus/secrets/mine/token}\n\
+                     - job_name: certs\n  authorization: {credentials_file: /etc/prometheus/certs/none}\n",
             }}),
         )?;
         bench.patch(
@@ -259,21 +260,35 @@ fn owned() -> Result<()> {
         wait_for("the file", async || {
             let config = bench.ask("/api/v1/status/config").await;
             let text = config["data"]["yaml"].as_str().unwrap_or_default().to_owned();
-            let file = text
-                .lines()
-                .find_map(|line| {
-                    line.trim().strip_prefix("credentials_file: ").filter(|path| path.ends_with("mine/token")).map(str::to_owned)
-                })
-                .or_else(|| {
-                    text.lines().find_map(|line| {
-                        line.trim()
-                            .strip_prefix("credentials_file: ")
-                            .filter(|path| path.contains("secret-mine"))
-                            .map(str::to_owned)
-                    })
-                });
+            let mut files = text.lines().filter_map(|line| line.trim().strip_prefix("credentials_file: "));
+            let file = files.find(|file| file.contains("/volumes/secret-mine/")).map(str::to_owned);
+            let certs = text.contains("/volumes/tls-assets/none");
             let read = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-            (read.as_deref() == Some("t"), json!({"file": file, "config": text}))
+            (certs && read.as_deref() == Some("t"), json!({"file": file, "config": text}))
+        })
+        .await?;
+        // What the object names must be there before anything is done.
+        for (spec, expected) in [
+            (
+                json!({"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "no"}}}}),
+                "storage class \"no\" does not exist",
+            ),
+            (
+                json!({"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": null}}}, "serviceName": "no"}),
+                "failed to get custom governing service monitoring/no: services \"no\" not found",
+            ),
+        ] {
+            bench.patch(PROMETHEUSES, "k8s", json!({"spec": spec}))?;
+            wait_for(expected, async || {
+                let seen = bench.condition("Reconciled");
+                (seen["status"] == "False" && seen["message"] == expected, seen)
+            })
+            .await?;
+        }
+        bench.patch(PROMETHEUSES, "k8s", json!({"spec": {"serviceName": null}}))?;
+        wait_for("the recovery", async || {
+            let seen = bench.condition("Reconciled");
+            (seen["status"] == "True", seen)
         })
         .await?;
         let claim = bench.find(Gr::core("persistentvolumeclaims"), "monitoring", "prometheus-k8s-db-prometheus-k8s-0");

@@ -50,39 +50,66 @@ fn main() {
     incremental(&prometheus, &input);
 }
 
-/// The compiler that remembers: from nothing, after nothing changed, and after one object changed.
+fn shelf(objects: &[Value]) -> Objects {
+    objects.iter().map(|object| (kubeapi::object::key(object), Arc::new(object.clone()))).collect()
+}
+
+/// The compiler that remembers: from nothing, after nothing changed, after one object changed, and after a Secret changed that one of
+/// them reads, where every one reads its own.
 fn incremental(prometheus: &Value, input: &Input) {
-    let shelf = |objects: &[Value]| -> Objects {
-        objects.iter().map(|object| (kubeapi::object::key(object), Arc::new(object.clone()))).collect()
-    };
     let none = Objects::new();
     let namespaces = shelf(&input.namespaces);
     let mut monitors = shelf(&input.service_monitors);
-    let world = |monitors| World {
-        namespaces: &namespaces,
-        service_monitors: monitors,
-        pod_monitors: &none,
-        probes: &none,
-        scrape_configs: &none,
-        rules: &none,
-        alertmanager_configs: &none,
-        secrets: &none,
-        config_maps: &none,
-        fast_alerts: false,
-    };
-    println!("first_ms {:.1}", median(|| drop(Compiler::default().update(prometheus, world(&monitors)))));
+    fn world<'a>(namespaces: &'a Objects, monitors: &'a Objects, secrets: &'a Objects, none: &'a Objects) -> World<'a> {
+        World {
+            namespaces,
+            service_monitors: monitors,
+            pod_monitors: none,
+            probes: none,
+            scrape_configs: none,
+            rules: none,
+            alertmanager_configs: none,
+            secrets,
+            config_maps: none,
+            fast_alerts: false,
+        }
+    }
+    let first = median(|| {
+        Compiler::default().update(prometheus, world(&namespaces, &monitors, &none, &none));
+    });
+    println!("first_ms {first:.1}");
     let mut compiler = Compiler::default();
-    compiler.update(prometheus, world(&monitors));
-    println!("unchanged_ms {:.2}", median(|| drop(compiler.update(prometheus, world(&monitors)))));
-    let mut port = 0;
+    compiler.update(prometheus, world(&namespaces, &monitors, &none, &none));
+    let unchanged = median(|| assert!(!compiler.update(prometheus, world(&namespaces, &monitors, &none, &none))));
+    println!("unchanged_ms {unchanged:.2}");
+    let mut turn = 0;
     let changed = median(|| {
-        port += 1;
+        turn += 1;
         if let Some(monitor) = monitors.get_mut("ns1/m1") {
             let mut other = (**monitor).clone();
-            other["spec"]["endpoints"][0]["port"] = format!("p{port}").into();
+            other["spec"]["endpoints"][0]["port"] = format!("p{turn}").into();
             *monitor = Arc::new(other);
         }
-        assert!(compiler.update(prometheus, world(&monitors)));
+        assert!(compiler.update(prometheus, world(&namespaces, &monitors, &none, &none)));
     });
     println!("changed_ms {changed:.2}");
+
+    let secret = |key: &str, token: &str| {
+        let (namespace, name) = key.split_once('/').unwrap_or_default();
+        json!({"kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": {"token": token}})
+    };
+    let mut secrets: Objects = monitors.keys().map(|key| (key.clone(), Arc::new(secret(key, "t")))).collect();
+    for monitor in monitors.values_mut() {
+        let mut other = (**monitor).clone();
+        let credentials = json!({"name": kubeapi::object::name(monitor), "key": "token"});
+        other["spec"]["endpoints"][0]["authorization"] = json!({"credentials": credentials});
+        *monitor = Arc::new(other);
+    }
+    compiler.update(prometheus, world(&namespaces, &monitors, &secrets, &none));
+    let rotated = median(|| {
+        turn += 1;
+        secrets.insert("ns1/m1".to_owned(), Arc::new(secret("ns1/m1", &turn.to_string())));
+        assert!(compiler.update(prometheus, world(&namespaces, &monitors, &secrets, &none)));
+    });
+    println!("secret_changed_ms {rotated:.2}");
 }

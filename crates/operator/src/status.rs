@@ -4,7 +4,7 @@
 use kubeapi::{LabelSelector, object};
 use serde_json::{Value, json};
 
-use crate::objects::{alertmanager_labels, prometheus_labels};
+use crate::objects::{alertmanager_labels, label_text, prometheus_labels};
 
 /// A StatefulSet of a workload as it is in the cluster, with its pods.
 #[derive(Clone, Debug, Default)]
@@ -100,12 +100,6 @@ impl Condition {
     }
 }
 
-fn selector(labels: &Value) -> String {
-    let labels = labels.as_object().into_iter().flatten();
-    let pairs: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
-    pairs.join(",")
-}
-
 fn wanted(owner: &Value, negative: usize) -> usize {
     owner["spec"]["replicas"].as_i64().map_or(1, |replicas| usize::try_from(replicas).unwrap_or(negative))
 }
@@ -145,7 +139,7 @@ pub fn prometheus_status(prometheus: &Value, shards: &[Shard<'_>], outcome: Resu
     }
     let available = Condition { kind: "Available", status, reason: reason.to_owned(), message: messages.join("\n") };
     let mut out = json!({
-        "selector": selector(&prometheus_labels(prometheus)),
+        "selector": label_text(&prometheus_labels(prometheus)),
         "shards": crate::objects::shards(prometheus),
         "shardStatuses": shard_statuses,
     });
@@ -161,7 +155,7 @@ pub fn alertmanager_status(alertmanager: &Value, shard: &Shard<'_>, outcome: Res
     let messages: Vec<String> = shard.messages().collect();
     let available = Condition { kind: "Available", status, reason: reason.to_owned(), message: messages.join("\n") };
     let mut out = shard.counts();
-    out["selector"] = selector(&alertmanager_labels(alertmanager)).into();
+    out["selector"] = label_text(&alertmanager_labels(alertmanager)).into();
     finish(alertmanager, out, [available, Condition::reconciled(outcome)], now)
 }
 

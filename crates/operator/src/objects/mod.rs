@@ -40,6 +40,13 @@ pub struct Owned {
 }
 
 impl Owned {
+    /// The same without the StatefulSets, which a failure keeps as they are.
+    #[must_use]
+    pub fn without_sets(&self, why: String) -> Self {
+        let objects = self.objects.iter().filter(|object| object::kind(object) != "StatefulSet").cloned().collect();
+        Self { objects, failed: Some(self.failed.clone().unwrap_or(why)) }
+    }
+
     /// Whether an object that the owner controls is left over: one of a kind that comes in numbers, and no longer wanted.
     pub fn is_superfluous(&self, owner: &Value, present: &Value) -> bool {
         // After a failure only the rules are known, and they alone can be tidied up.
@@ -124,6 +131,36 @@ pub(crate) fn governing_service(owner: &Value, name: &str, application: &str, po
         reference.retain(|key, _| !["controller", "blockOwnerDeletion"].contains(&key.as_str()));
     }
     Some(service)
+}
+
+/// Whether the Service that the object names instead of the operator's own is there and means the pods.
+///
+/// # Errors
+/// Why it does not.
+pub fn governed<'a>(owner: &Value, find: impl FnOnce(&str) -> Option<&'a Value>) -> Result<(), String> {
+    let Some(name) = owner["spec"]["serviceName"].as_str() else { return Ok(()) };
+    let key = format!("{}/{name}", object::namespace(owner));
+    let service =
+        find(&key).ok_or_else(|| format!("failed to get custom governing service {key}: services {name:?} not found"))?;
+    let labels = if object::kind(owner) == "Alertmanager" { alertmanager_labels(owner) } else { prometheus_labels(owner) };
+    let selector = &service["spec"]["selector"];
+    if selector.as_object().into_iter().flatten().all(|(key, value)| labels[key] == *value) {
+        return Ok(());
+    }
+    let (selector, labels) = (label_text(selector), label_text(&labels));
+    Err(format!("custom governing service {key} with selector {selector:?} does not select pods with labels {labels:?}"))
+}
+
+/// The storage class that the object's claims name, which must be there before anything is done.
+pub fn storage_class(owner: &Value) -> Option<&str> {
+    text(&owner["spec"]["storage"]["volumeClaimTemplate"]["spec"], "storageClassName")
+}
+
+/// Labels as a selector is written: `a=b,c=d`.
+pub(crate) fn label_text(labels: &Value) -> String {
+    let labels = labels.as_object().into_iter().flatten();
+    let pairs: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    pairs.join(",")
 }
 
 /// The name of the web port.

@@ -221,6 +221,28 @@ fn a_field_of_an_alertmanager_is_found_in_its_set() {
 }
 
 #[test]
+fn a_service_of_the_users_must_mean_the_pods() {
+    let service = |selector: Value| json!({"spec": {"selector": selector}});
+    for (found, expected) in [
+        (None, "failed to get custom governing service m/own: services \"own\" not found"),
+        (Some(service(json!({"prometheus": "k8s"}))), ""),
+        (
+            Some(service(json!({"prometheus": "x"}))),
+            "custom governing service m/own with selector \"prometheus=x\" does not select",
+        ),
+    ] {
+        let result = governed(&prometheus(json!({"serviceName": "own"})), |key| {
+            assert_eq!(key, "m/own");
+            found.as_ref()
+        });
+        assert!(result.err().unwrap_or_default().starts_with(expected));
+    }
+    let owned = owned_objects(&prometheus(json!({})), &compiled()).without_sets("x".to_owned());
+    assert!(!names(&owned).contains(&"StatefulSet prometheus-k8s".to_owned()));
+    assert_eq!(owned.failed.as_deref(), Some("x"));
+}
+
+#[test]
 fn nobody_controls_the_governing_service() {
     let owned = owned_objects(&prometheus(json!({})), &compiled());
     let service = owned.objects.iter().find(|object| object::kind(object) == "Service").unwrap();

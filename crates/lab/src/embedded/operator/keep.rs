@@ -121,6 +121,11 @@ impl Keeper {
         Self { client, generations: BTreeMap::new() }
     }
 
+    /// Whether there is a storage class of this name.
+    pub(super) fn has_storage_class(&self, name: &str) -> bool {
+        self.client.find(Gr::of("storage.k8s.io", "storageclasses"), "", name).ok().flatten().is_some()
+    }
+
     /// Keeps all objects of an owner, in their order.
     pub(super) fn keep(&mut self, owner: &Value, owned: &Owned, informers: &Informers) -> Kept {
         let mut kept = Kept { done: true, failed: None };

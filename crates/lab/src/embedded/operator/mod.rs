@@ -13,7 +13,7 @@ use operator::{AlertmanagerCompiler, Compiler, Owned, Rejection, Shard, World};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use keep::Keeper;
+use keep::{Keeper, Kept};
 use told::Told;
 
 const MONITORING: &str = "monitoring.coreos.com";
@@ -214,9 +214,7 @@ impl Operator {
                     managed.told.tell(&self.client, &fitted, informers, &rejected);
                     managed.unbound = true;
                 }
-                let kept = self.keeper.keep(&fitted, &managed.owned, informers);
-                done &= kept.done;
-                managed.refused = kept.failed;
+                done &= keep(&mut self.keeper, managed, &fitted, informers);
                 if managed.unbound {
                     managed.unbound = !told::bind(&self.client, prometheus, &managed.compiler, informers);
                     done &= !managed.unbound;
@@ -249,9 +247,7 @@ impl Operator {
                     let rejected: Vec<&Rejection> = compiled.rejected.iter().collect();
                     managed.told.tell(&self.client, &fitted, informers, &rejected);
                 }
-                let kept = self.keeper.keep(&fitted, &managed.owned, informers);
-                done &= kept.done;
-                managed.refused = kept.failed;
+                done &= keep(&mut self.keeper, managed, &fitted, informers);
             }
             let shard = informers.shard(object::namespace(alertmanager), &format!("alertmanager-{}", object::name(alertmanager)));
             let status = |now: &str| operator::alertmanager_status(alertmanager, &shard, managed.outcome(), now);
@@ -285,6 +281,23 @@ fn managed<'a, C: Default>(all: &'a mut BTreeMap<String, Managed<C>>, uid: &str,
     })
 }
 
+/// Keeps the objects of an owner; whether everything could be done.
+fn keep<C>(keeper: &mut Keeper, managed: &mut Managed<C>, owner: &Value, informers: &Informers) -> bool {
+    if let Some(class) = operator::storage_class(owner).filter(|class| !keeper.has_storage_class(class)) {
+        managed.refused = Some(format!("storage class {class:?} does not exist"));
+        return false;
+    }
+    let kept = match operator::governed(owner, |key| informers.services.get(key).map(|service| &**service)) {
+        Ok(()) => keeper.keep(owner, &managed.owned, informers),
+        Err(why) => {
+            let kept = keeper.keep(owner, &managed.owned.without_sets(why.clone()), informers);
+            Kept { failed: kept.failed.or(Some(why)), ..kept }
+        }
+    };
+    managed.refused = kept.failed;
+    kept.done
+}
+
 /// A fault of the Prometheus itself among the rejections counts as a failure, too.
 fn own_failure(owned: &mut Owned, rejected: &[&Rejection]) {
     let own = rejected.iter().find(|rejection| rejection.kind == "Prometheus");
@@ -297,7 +310,7 @@ fn own_failure(owned: &mut Owned, rejected: &[&Rejection]) {
 impl<C> Managed<C> {
     /// How the last reconciliation went.
     fn outcome(&self) -> Result<(), &str> {
-        self.owned.failed.as_deref().or(self.refused.as_deref()).map_or(Ok(()), Err)
+        self.refused.as_deref().or(self.owned.failed.as_deref()).map_or(Ok(()), Err)
     }
 }
 
