@@ -58,7 +58,8 @@ fn covers(present: &Value, wanted: &Value) -> bool {
 fn overlay(present: &Value, wanted: &Value) -> Value {
     let mut metadata = present["metadata"].clone();
     for kind in ["labels", "annotations"] {
-        if let Some(entries) = metadata[kind].as_object_mut() {
+        // Looking with an index would put a null where there is nothing.
+        if let Some(entries) = metadata.get_mut(kind).and_then(Value::as_object_mut) {
             entries.retain(|key, _| !key.starts_with(OWN));
         }
         for (key, value) in wanted["metadata"][kind].as_object().into_iter().flatten() {
