@@ -24,6 +24,7 @@ fn own_prometheus() -> Result<()> {
             prometheus,
             folder: folder.path().to_owned(),
             fast_alerts: false,
+            prometheus_operator: None,
         };
         let lab = Lab::start(&options).await?;
         let client = lab.client();

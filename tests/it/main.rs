@@ -10,6 +10,7 @@ mod command_line;
 mod container;
 mod contract;
 mod operator;
+mod reconcile;
 mod relabel;
 mod scenarios;
 mod why;
@@ -26,6 +27,7 @@ fn main() {
     trials.extend(container::trials());
     trials.extend(blog::trials());
     trials.extend(operator::trials());
+    trials.extend(reconcile::trials());
     trials.extend(contract::trials());
     trials.extend(relabel::trials());
     trials.extend(why::trials());

@@ -42,7 +42,7 @@ struct Undo<'a> {
 }
 
 impl<'a> Undo<'a> {
-    /// Does what a case says.
+    /// Does what a case says; what is applied comes last, so that what is there is ready for it.
     fn change(client: &'a Client, change: &Value) -> Result<Self> {
         let mut undo = Self { client, before: Vec::new(), new: Vec::new(), deleted: String::new() };
         if let Some(start) = change["restart"].as_str() {
@@ -50,10 +50,6 @@ impl<'a> Undo<'a> {
             let pod = pods.iter().find(|pod| object::name(pod).starts_with(start)).context("no such pod")?;
             undo.deleted = object::name(pod).to_owned();
             client.delete(Gr::core("pods"), "kubevirt", &undo.deleted, None).map_err(|status| anyhow::anyhow!("{status}"))?;
-        }
-        for manifest in change["apply"].as_array().into_iter().flatten() {
-            client.apply(manifest).map_err(|status| anyhow::anyhow!("{status}"))?;
-            undo.new.push((resource(object::kind(manifest)), manifest.clone()));
         }
         for word in ["patch", "delete"] {
             let Some(named) = change[word].as_str() else { continue };
@@ -67,6 +63,10 @@ impl<'a> Undo<'a> {
                 _ => client.delete(gr, namespace, name, None),
             };
             done.map_err(|status| anyhow::anyhow!("{named}: {status}"))?;
+        }
+        for manifest in change["apply"].as_array().into_iter().flatten() {
+            client.apply(manifest).map_err(|status| anyhow::anyhow!("{status}"))?;
+            undo.new.push((resource(object::kind(manifest)), manifest.clone()));
         }
         Ok(undo)
     }
@@ -154,6 +154,7 @@ fn every_link() -> Result<()> {
             prometheus,
             folder: folder.path().to_owned(),
             fast_alerts: false,
+            prometheus_operator: None,
         };
         let lab = Lab::start(&options).await?;
         let result = async {

@@ -27,7 +27,12 @@ impl Informer {
             let watcher = match &mut self.watcher {
                 Some(watcher) => watcher,
                 None => {
-                    let Ok(watcher) = self.client.watch(self.gr) else { return changed };
+                    let Ok(watcher) = self.client.watch(self.gr) else {
+                        // Its kind is not served, or not any more: there are none.
+                        changed |= !self.objects.is_empty();
+                        self.objects.clear();
+                        return changed;
+                    };
                     self.objects.clear();
                     changed = true;
                     self.watcher.insert(watcher)
@@ -62,6 +67,11 @@ impl Informer {
             Some(watcher) => watcher.changed().await,
             None => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
         }
+    }
+
+    /// All objects by their keys.
+    pub fn all(&self) -> &BTreeMap<String, Arc<Value>> {
+        &self.objects
     }
 
     /// All objects, in order of their keys.

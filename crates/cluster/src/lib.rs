@@ -18,7 +18,7 @@ mod program;
 mod runtime;
 mod service_proxy;
 
-pub use events::record as record_event;
+pub use events::{Report, record as record_event, report as report_event};
 pub use informer::Informer;
 pub use logs::{LogStore, LogWriter};
 pub use node::{NodeAgent, NodeConfig};

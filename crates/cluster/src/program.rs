@@ -56,6 +56,8 @@ pub struct ContainerContext {
     pub env: BTreeMap<String, String>,
     /// Mounted folders, the ServiceAccount's among them.
     pub mounts: Arc<[Mount]>,
+    /// What any container of the pod has mounted.
+    pub pod_mounts: Arc<[Mount]>,
     /// Changes whenever the content of a mounted folder changes.
     pub volumes: watch::Receiver<u64>,
     /// Where its output goes.
@@ -108,39 +110,48 @@ impl ContainerContext {
 
     /// A text with every mounted path in it replaced by its place on this machine.
     pub fn localise(&self, text: &str) -> String {
-        let is_path = |character: char| character.is_alphanumeric() || "/._-".contains(character);
-        let mut mounts: Vec<&Mount> = self.mounts.iter().collect();
-        mounts.sort_by_key(|mount| std::cmp::Reverse(mount.path.len()));
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        let mut before = None;
-        while let Some(character) = rest.chars().next() {
-            // One pass: what was put in is not looked at again, and a path begins where none is going on.
-            let found = if character == '/' && !before.is_some_and(is_path) {
-                mounts.iter().find_map(|mount| {
-                    let path = mount.path.trim_end_matches('/');
-                    let tail = rest.strip_prefix(path)?;
-                    let whole = tail.chars().next().is_none_or(|next| next == '/' || !is_path(next));
-                    whole.then_some((mount, tail))
-                })
-            } else {
-                None
-            };
-            match found {
-                Some((mount, tail)) => {
-                    out.push_str(&mount.folder.to_string_lossy());
-                    rest = tail;
-                    before = Some('/');
-                }
-                None => {
-                    out.push(character);
-                    rest = &rest[character.len_utf8()..];
-                    before = Some(character);
-                }
+        localise(&self.mounts, text)
+    }
+
+    /// The same for a text that another container of the pod will read.
+    pub fn localise_for_pod(&self, text: &str) -> String {
+        localise(&self.pod_mounts, text)
+    }
+}
+
+fn localise(mounts: &[Mount], text: &str) -> String {
+    let is_path = |character: char| character.is_alphanumeric() || "/._-".contains(character);
+    let mut mounts: Vec<&Mount> = mounts.iter().collect();
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.path.len()));
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut before = None;
+    while let Some(character) = rest.chars().next() {
+        // One pass: what was put in is not looked at again, and a path begins where none is going on.
+        let found = if character == '/' && !before.is_some_and(is_path) {
+            mounts.iter().find_map(|mount| {
+                let path = mount.path.trim_end_matches('/');
+                let tail = rest.strip_prefix(path)?;
+                let whole = tail.chars().next().is_none_or(|next| next == '/' || !is_path(next));
+                whole.then_some((mount, tail))
+            })
+        } else {
+            None
+        };
+        match found {
+            Some((mount, tail)) => {
+                out.push_str(&mount.folder.to_string_lossy());
+                rest = tail;
+                before = Some('/');
+            }
+            None => {
+                out.push(character);
+                rest = &rest[character.len_utf8()..];
+                before = Some(character);
             }
         }
-        out
     }
+    out
 }
 
 /// What runs in a container.
@@ -173,6 +184,7 @@ pub(crate) mod tests {
             authority_pem: "".into(),
             token: "".into(),
             env: [("POD_NAME".to_owned(), "p-0".to_owned())].into(),
+            pod_mounts: mounts.clone().into(),
             mounts: mounts.into(),
             volumes: watch::channel(0).1,
             logs: LogWriter::discard(),

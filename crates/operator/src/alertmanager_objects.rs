@@ -1,146 +1,175 @@
-//! The objects that the operator keeps for an Alertmanager object: generated configuration, governing Service and StatefulSet, shaped as
-//! prometheus-operator 0.93 shapes them.
+//! The objects that the operator keeps for an Alertmanager object: generated configuration, certificates, governing Service and
+//! StatefulSet, shaped as prometheus-operator 0.87 shapes them.
 
 use kubeapi::object;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::objects::{RELOADER, metadata, packed, resources};
+use crate::alertmanager::CompiledAlertmanager;
+use crate::objects::{
+    Owned, Place, Reloader, SetParts, alertmanager_arguments, alertmanager_labels, alertmanager_replicas, containers,
+    extra_mounts, governing_service, image, packed, pod_fields, pod_metadata, port_name, probe, reloader, resources, restricted,
+    secret, set_metadata, storage, text, tls_assets, tls_volume,
+};
 
 /// The version that runs where the object names none (prometheus-operator `pkg/operator/defaults.go`).
-const VERSION: &str = "0.33.1";
+const VERSION: &str = "v0.29.0";
 
 /// The key of the generated configuration in its Secret; its content is gzipped YAML.
 const CONFIG_KEY: &str = "alertmanager.yaml.gz";
 
-/// Everything that is to exist for an Alertmanager object, in the order in which it is to be created.
-///
-/// # Errors
-/// When the configuration cannot be written as YAML.
-pub fn alertmanager_objects(alertmanager: &Value, config: &Value) -> Result<Vec<Value>, wire::yaml::YamlError> {
+const PLACE: Place = Place { folder: "/etc/alertmanager", data: "/alertmanager", sub_path: "alertmanager-db" };
+
+/// Everything that is to exist for an Alertmanager object.
+pub fn alertmanager_objects(alertmanager: &Value, compiled: &CompiledAlertmanager) -> Owned {
     let workload = format!("alertmanager-{}", object::name(alertmanager));
     let generated = format!("{workload}-generated");
-    let mut service = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": metadata(alertmanager, "alertmanager-operated"),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": true,
-            "ports": [
-                {"name": "web", "port": 9093, "targetPort": "web", "protocol": "TCP"},
-                {"name": "tcp-mesh", "port": 9094, "targetPort": "mesh-tcp", "protocol": "TCP"},
-                {"name": "udp-mesh", "port": 9094, "targetPort": "mesh-udp", "protocol": "UDP"},
-            ],
-            "selector": {"app.kubernetes.io/name": "alertmanager"},
-        },
-    });
-    service["metadata"]["labels"]["operated-alertmanager"] = "true".into();
-    Ok(vec![
-        json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-            "metadata": metadata(alertmanager, &generated),
-            "data": {CONFIG_KEY: packed(config)?},
-        }),
-        service,
-        stateful_set(alertmanager, &workload, &generated),
-    ])
+    let failed = |objects, error: String| Owned { objects, failed: Some(error) };
+    let config = match (&compiled.failed, &compiled.config) {
+        (Some(error), _) => return failed(Vec::new(), error.clone()),
+        (None, None) => return failed(Vec::new(), "provision alertmanager configuration: there is none".to_owned()),
+        (None, Some(config)) => config,
+    };
+    let encoded = match packed(config) {
+        Ok(encoded) => encoded,
+        Err(error) => return failed(Vec::new(), format!("provision alertmanager configuration: {error}")),
+    };
+    // Templates and the like that lie beside the user's own configuration are found beside the generated one.
+    let mut data: Map<String, Value> = compiled.beside.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    data.insert(CONFIG_KEY.to_owned(), encoded.into());
+    let mut objects = vec![secret(alertmanager, &generated, data)];
+    let assets = tls_assets(alertmanager, &workload, &compiled.files);
+    let volume = tls_volume(&assets);
+    objects.extend(assets);
+    let port = port_name(&alertmanager["spec"]);
+    let ports = json!([
+        {"name": port, "port": 9093, "targetPort": port, "protocol": "TCP"},
+        {"name": "tcp-mesh", "port": 9094, "targetPort": "mesh-tcp", "protocol": "TCP"},
+        {"name": "udp-mesh", "port": 9094, "targetPort": "mesh-udp", "protocol": "UDP"},
+    ]);
+    if let Some(mut service) = governing_service(alertmanager, "alertmanager-operated", "alertmanager", ports) {
+        service["spec"]["publishNotReadyAddresses"] = true.into();
+        objects.push(service);
+    }
+    match stateful_set(alertmanager, &workload, &generated, volume) {
+        Ok(set) => objects.push(set),
+        Err(error) => return failed(objects, format!("failed to generate statefulset: {error}")),
+    }
+    Owned { objects, failed: None }
 }
 
-fn stateful_set(alertmanager: &Value, workload: &str, generated: &str) -> Value {
+/// The templates of `alertmanagerConfiguration`: one volume of one file each; of two with the same key the first counts.
+fn templates(spec: &Value) -> Option<Value> {
+    let mut sources: Vec<Value> = Vec::new();
+    let mut keys: Vec<&str> = Vec::new();
+    for template in spec["alertmanagerConfiguration"]["templates"].as_array().filter(|templates| !templates.is_empty())? {
+        for kind in ["configMap", "secret"] {
+            let Some(key) = template[kind]["key"].as_str().filter(|key| !keys.contains(key)) else { continue };
+            keys.push(key);
+            sources.push(json!({kind: {"name": template[kind]["name"], "items": [{"key": key, "path": key}]}}));
+        }
+    }
+    Some(json!({"name": "notification-templates", "projected": {"sources": sources}}))
+}
+
+fn main_container(alertmanager: &Value, mounts: Vec<Value>) -> Result<Value, String> {
     let spec = &alertmanager["spec"];
-    let name = object::name(alertmanager);
-    let version = spec["version"].as_str().unwrap_or(VERSION).trim_start_matches('v');
-    let image = spec["image"].as_str().map_or_else(|| format!("quay.io/prometheus/alertmanager:v{version}"), str::to_owned);
-    let selector = json!({
-        "alertmanager": name,
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/managed-by": "prometheus-operator",
-        "app.kubernetes.io/name": "alertmanager",
-    });
-    let mut labels = selector.clone();
-    labels["app.kubernetes.io/version"] = version.into();
-    for (key, value) in spec["podMetadata"]["labels"].as_object().into_iter().flatten() {
-        labels[key.as_str()] = value.clone();
+    // Unlike Prometheus' the version is the tag as it is written.
+    let version = text(spec, "version").unwrap_or(VERSION);
+    let mut resources = resources(spec);
+    if resources["requests"]["memory"].is_null() {
+        resources["requests"]["memory"] = "200Mi".into();
     }
-    let replicas = spec["replicas"].as_i64().unwrap_or(1);
-    let listen = if replicas == 1 { "" } else { "[$(POD_IP)]:9094" };
-    let arguments = json!([
-        "--config.file=/etc/alertmanager/config_out/alertmanager.env.yaml",
-        "--storage.path=/alertmanager",
-        format!("--data.retention={}", spec["retention"].as_str().unwrap_or("120h")),
-        format!("--cluster.listen-address={listen}"),
-        "--web.listen-address=:9093",
-        "--web.route-prefix=/",
-        format!("--cluster.label={}/{name}", object::namespace(alertmanager)),
-        "--cluster.reconnect-timeout=5m",
-    ]);
-    let config_volumes = json!([
-        {"name": "config-volume", "mountPath": "/etc/alertmanager/config", "readOnly": true},
-        {"name": "config-out", "mountPath": "/etc/alertmanager/config_out"},
-    ]);
-    let reloader = |container: &str, port_name: &str, port: u16, more: &[&str]| {
-        let mut all = vec![
-            format!("--listen-address=:{port}"),
-            "--config-file=/etc/alertmanager/config/alertmanager.yaml.gz".to_owned(),
-            "--config-envsubst-file=/etc/alertmanager/config_out/alertmanager.env.yaml".to_owned(),
-        ];
-        all.extend(more.iter().map(|argument| (*argument).to_owned()));
-        json!({
-            "name": container, "image": RELOADER, "command": ["/bin/prometheus-config-reloader"], "args": all,
-            "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, {"name": "SHARD", "value": "-1"}],
-            "ports": [{"name": port_name, "containerPort": port}],
-            "volumeMounts": config_volumes,
-        })
-    };
-    let probe = |path: &str, failures: u32| {
-        json!({"httpGet": {"path": path, "port": "web", "scheme": "HTTP"}, "initialDelaySeconds": if path == "/-/ready" { 3 } else { 0 },
-               "timeoutSeconds": 3, "periodSeconds": if path == "/-/ready" { 5 } else { 10 }, "failureThreshold": failures})
-    };
-    let mut set = json!({
-        "apiVersion": "apps/v1", "kind": "StatefulSet",
-        "metadata": metadata(alertmanager, workload),
-        "spec": {
-            "replicas": replicas,
-            "serviceName": "alertmanager-operated",
-            "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": selector},
-            "template": {
-                "metadata": {"labels": labels, "annotations": {"kubectl.kubernetes.io/default-container": "alertmanager"}},
-                "spec": {
-                    "serviceAccountName": spec["serviceAccountName"].as_str().unwrap_or("default"),
-                    "terminationGracePeriodSeconds": 120,
-                    "initContainers": [reloader("init-config-reloader", "reloader-init", 8081, &["--watch-interval=0"])],
-                    "containers": [
-                        {
-                            "name": "alertmanager", "image": image, "args": arguments,
-                            "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-                            "ports": [
-                                {"name": "web", "containerPort": 9093},
-                                {"name": "mesh-tcp", "containerPort": 9094},
-                                {"name": "mesh-udp", "containerPort": 9094, "protocol": "UDP"},
-                            ],
-                            "readinessProbe": probe("/-/ready", 10),
-                            "livenessProbe": probe("/-/healthy", 10),
-                            "resources": resources(spec),
-                            "volumeMounts": [
-                                {"name": "config-volume", "mountPath": "/etc/alertmanager/config"},
-                                {"name": "config-out", "mountPath": "/etc/alertmanager/config_out", "readOnly": true},
-                                {"name": format!("{workload}-db"), "mountPath": "/alertmanager"},
-                            ],
-                        },
-                        reloader("config-reloader", "reloader-web", 8080, &["--reload-url=http://localhost:9093/-/reload"]),
-                    ],
-                    "volumes": [
-                        {"name": "config-volume", "secret": {"secretName": generated}},
-                        {"name": "config-out", "emptyDir": {"medium": "Memory"}},
-                        {"name": format!("{workload}-db"), "emptyDir": {}},
-                    ],
-                },
-            },
-        },
+    let mut container = json!({
+        "name": "alertmanager",
+        "image": image(spec, "quay.io/prometheus/alertmanager", version),
+        "args": alertmanager_arguments(alertmanager)?,
+        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "ports": [
+            {"name": "mesh-tcp", "containerPort": 9094, "protocol": "TCP"},
+            {"name": "mesh-udp", "containerPort": 9094, "protocol": "UDP"},
+        ],
+        "resources": resources,
+        "volumeMounts": mounts,
     });
-    for (key, value) in alertmanager["metadata"]["labels"].as_object().into_iter().flatten() {
-        set["metadata"]["labels"][key.as_str()] = value.clone();
+    if spec["listenLocal"] != true {
+        if let Some(ports) = container["ports"].as_array_mut() {
+            ports.insert(0, json!({"name": port_name(spec), "containerPort": 9093, "protocol": "TCP"}));
+        }
+        container["livenessProbe"] = probe(spec, "/-/healthy", json!({"timeoutSeconds": 3, "failureThreshold": 10}));
+        let ready = json!({"initialDelaySeconds": 3, "timeoutSeconds": 3, "periodSeconds": 5, "failureThreshold": 10});
+        container["readinessProbe"] = probe(spec, "/-/ready", ready);
     }
-    set["metadata"]["labels"]["alertmanager"] = name.into();
-    set
+    restricted(&mut container, spec);
+    Ok(container)
+}
+
+fn stateful_set(alertmanager: &Value, workload: &str, generated: &str, assets: Value) -> Result<Value, String> {
+    let spec = &alertmanager["spec"];
+    let selector = alertmanager_labels(alertmanager);
+    let store = storage(spec, workload, &PLACE);
+    let mut mounts = vec![
+        json!({"name": "config-volume", "mountPath": "/etc/alertmanager/config"}),
+        json!({"name": "config-out", "readOnly": true, "mountPath": "/etc/alertmanager/config_out"}),
+        json!({"name": "tls-assets", "readOnly": true, "mountPath": "/etc/alertmanager/certs"}),
+        store.mount,
+    ];
+    let mut reloader_mounts = vec![
+        json!({"name": "config-volume", "readOnly": true, "mountPath": "/etc/alertmanager/config"}),
+        json!({"name": "config-out", "mountPath": "/etc/alertmanager/config_out"}),
+    ];
+    let mut watched = vec!["/etc/alertmanager/config".to_owned()];
+    let mut volumes = vec![
+        json!({"name": "config-volume", "secret": {"secretName": generated}}),
+        assets,
+        json!({"name": "config-out", "emptyDir": {"medium": "Memory"}}),
+    ];
+    let (more_volumes, mut more_mounts) = extra_mounts(spec, &PLACE);
+    if let Some(volume) = templates(spec) {
+        volumes.push(volume);
+        more_mounts
+            .insert(0, json!({"name": "notification-templates", "readOnly": true, "mountPath": "/etc/alertmanager/templates"}));
+    }
+    volumes.extend(more_volumes);
+    // What the configuration may name is watched, so that a change of it is read.
+    for mount in more_mounts {
+        watched.extend(mount["mountPath"].as_str().map(str::to_owned));
+        mounts.push(mount.clone());
+        reloader_mounts.push(mount);
+    }
+    mounts.extend(spec["volumeMounts"].as_array().into_iter().flatten().cloned());
+    volumes.extend(store.volume);
+    volumes.extend(spec["volumes"].as_array().into_iter().flatten().cloned());
+
+    let prefix = text(spec, "routePrefix").unwrap_or("/").trim_end_matches('/');
+    let of = |init: bool| Reloader {
+        init,
+        reload: if init { Vec::new() } else { vec![format!("--reload-url=http://localhost:9093{prefix}/-/reload")] },
+        local: !init && spec["listenLocal"] == true,
+        files: ["/etc/alertmanager/config/alertmanager.yaml.gz", "/etc/alertmanager/config_out/alertmanager.env.yaml"],
+        watched: &watched,
+        shard: -1,
+        mounts: &reloader_mounts,
+    };
+    let main = main_container(alertmanager, mounts)?;
+    let mut pod = json!({
+        "initContainers": containers(vec![reloader(spec, &of(true))], &spec["initContainers"]),
+        "containers": containers(vec![main, reloader(spec, &of(false))], &spec["containers"]),
+        "volumes": volumes,
+    });
+    if let Some(mounted) = spec["automountServiceAccountToken"].as_bool() {
+        pod["automountServiceAccountToken"] = mounted.into();
+    }
+    pod_fields(spec, &mut pod, &selector, 120);
+    let mut pod_meta = pod_metadata(spec, &selector, text(spec, "version").unwrap_or(VERSION).trim_start_matches('v'));
+    pod_meta["annotations"]["kubectl.kubernetes.io/default-container"] = "alertmanager".into();
+    let parts = SetParts {
+        owner: alertmanager,
+        metadata: set_metadata(alertmanager, workload, &selector),
+        replicas: alertmanager_replicas(spec),
+        selector,
+        service: "alertmanager-operated",
+        template: json!({"metadata": pod_meta, "spec": pod}),
+        claim: store.claim,
+    };
+    Ok(parts.build())
 }

@@ -1,5 +1,6 @@
 //! StatefulSets: pods NAME-0, NAME-1, …, in order or at once; a pod of an old revision is replaced, the last one first.
 
+use apiserver::Gr;
 use kubeapi::object;
 use serde_json::{Value, json};
 
@@ -7,6 +8,32 @@ use super::template::{Name, hash, pod};
 use super::{Action, PODS, STATEFUL_SETS, View, is_active, is_ready, number};
 
 const REVISION: &str = "controller-revision-hash";
+
+const CLAIMS: Gr = Gr::core("persistentvolumeclaims");
+
+/// Gives a pod a claim for each of its set's templates. One that is there from an earlier pod of the name is used again.
+fn claim(set: &Value, pod: &mut Value, actions: &mut Vec<Action>) {
+    for template in set["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten() {
+        let volume = object::name(template).to_owned();
+        let name = format!("{volume}-{}", object::name(pod));
+        let mut metadata = template["metadata"].clone();
+        metadata["name"] = name.as_str().into();
+        metadata["namespace"] = object::namespace(set).into();
+        for (key, value) in set["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten() {
+            metadata["labels"][key] = value.clone();
+        }
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template["spec"]});
+        actions.push(Action::Create(CLAIMS, claim));
+        let claimed = json!({"name": volume, "persistentVolumeClaim": {"claimName": name}});
+        match pod["spec"]["volumes"].as_array_mut() {
+            Some(volumes) => {
+                volumes.retain(|other| other["name"] != claimed["name"]);
+                volumes.push(claimed);
+            }
+            None => pod["spec"]["volumes"] = json!([claimed]),
+        }
+    }
+}
 
 pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
     for set in view.stateful_sets.objects().filter(|set| !object::is_deleting(set)) {
@@ -29,6 +56,7 @@ pub(crate) fn reconcile(view: &View, actions: &mut Vec<Action>) {
                     let mut created = pod(set, &set["spec"]["template"], Name::Fixed(&pod_name), &labels);
                     created["spec"]["hostname"] = pod_name.as_str().into();
                     created["spec"]["subdomain"] = set["spec"]["serviceName"].clone();
+                    claim(set, &mut created, actions);
                     actions.push(Action::Create(PODS, created));
                     if !parallel {
                         break;

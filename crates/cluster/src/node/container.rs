@@ -143,6 +143,7 @@ fn context(
         token: volumes.token(),
         env: environment(shared, pod, spec, address),
         mounts: volumes.mounts(spec),
+        pod_mounts: volumes.mounts_of_pod(pod),
         volumes: volumes.changes(),
         logs: shared.runtime.logs().open(pod, spec["name"].as_str().unwrap_or_default()),
         restarts,

@@ -18,6 +18,7 @@ use crate::program::Mount;
 
 const SECRETS: Gr = Gr::core("secrets");
 const CONFIG_MAPS: Gr = Gr::core("configmaps");
+const CLAIMS: Gr = Gr::core("persistentvolumeclaims");
 /// Where a ServiceAccount is mounted in every pod.
 const ACCOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Lifetime of a pod's token, in seconds: longer than any lab.
@@ -138,6 +139,22 @@ fn gather(shared: &Shared, namespace: &str, volume: &Value) -> Result<BTreeMap<S
     Ok(files)
 }
 
+/// The folder of a claim, which outlives its pods; the claim is told that it has one.
+fn bind(shared: &Shared, namespace: &str, claim: &str) -> PathBuf {
+    if let Ok(Some(found)) = shared.client.find(CLAIMS, namespace, claim)
+        && found["status"]["phase"] != "Bound"
+    {
+        let spec = &found["spec"];
+        let status = serde_json::json!({"status": {
+            "phase": "Bound", "accessModes": spec["accessModes"], "capacity": spec["resources"]["requests"],
+        }});
+        if let Err(error) = shared.client.merge(CLAIMS, namespace, claim, "status", &status) {
+            tracing::debug!(%error, claim, "cannot bind a claim");
+        }
+    }
+    shared.config.folder.join("claims").join(namespace).join(claim)
+}
+
 impl Volumes {
     pub(crate) fn folder(shared: &Shared, pod: &Value) -> PathBuf {
         shared.config.folder.join(object::uid(pod))
@@ -153,7 +170,10 @@ impl Volumes {
             if !is_safe(name) {
                 continue;
             }
-            let folder = root.join("volumes").join(name);
+            let folder = match volume["persistentVolumeClaim"]["claimName"].as_str().filter(|claim| is_safe(claim)) {
+                Some(claim) => bind(shared, namespace, claim),
+                None => root.join("volumes").join(name),
+            };
             let mut told = String::new();
             loop {
                 let files = gather(shared, namespace, volume);
@@ -240,6 +260,19 @@ impl Volumes {
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// The folders as the containers of the pod have them mounted; where two mount something at one path, the first one's counts.
+    pub(crate) fn mounts_of_pod(&self, pod: &Value) -> Arc<[Mount]> {
+        let mut all: Vec<Mount> = Vec::new();
+        for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
+            for mount in self.mounts(container).iter() {
+                if !all.iter().any(|known| known.path == mount.path) {
+                    all.push(mount.clone());
+                }
+            }
+        }
+        all.into()
     }
 
     /// The folders as one container has them mounted.

@@ -40,6 +40,9 @@ pub(super) struct Supervise {
     /// Whether alerts come soon.
     #[arg(long)]
     fast_alerts: bool,
+    /// A prometheus-operator to run.
+    #[arg(long)]
+    prometheus_operator: Option<PathBuf>,
 }
 
 impl Supervise {
@@ -69,6 +72,7 @@ impl Supervise {
             prometheus,
             folder: dir.path(),
             fast_alerts: self.fast_alerts,
+            prometheus_operator: self.prometheus_operator.clone(),
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

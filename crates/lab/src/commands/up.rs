@@ -54,6 +54,9 @@ pub(super) struct Up {
     /// Evaluate alerts without pending times and over a minute at most; their objects stay as they are.
     #[arg(long)]
     fast_alerts: bool,
+    /// A prometheus-operator to run in place of the lab's own.
+    #[arg(long, value_name = "PATH")]
+    prometheus_operator: Option<PathBuf>,
     /// Seconds until it must be up.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     timeout: u64,
@@ -103,6 +106,10 @@ impl Up {
         }
         // Before anything is fetched or started.
         let release = kubevirt::Release::load(&self.kubevirt).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        if let Some(path) = self.prometheus_operator.as_ref().filter(|path| !path.is_file()) {
+            let failure = Failure::new(Exit::Usage, format!("--prometheus-operator {}: there is no such file", path.display()));
+            bail!(failure.hint("give the program itself; the lab fetches none"));
+        }
         let dir = self.which.dir()?;
         let stages = Stages::new(self.output == Output::Json);
         if dir.is_running() {
@@ -178,6 +185,7 @@ impl Up {
             }))
             .args(["--api-port", &self.api_port.to_string()])
             .args(self.fast_alerts.then_some("--fast-alerts"))
+            .args(self.prometheus_operator.iter().flat_map(|path| ["--prometheus-operator".into(), absolute(path)]))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -313,6 +321,11 @@ async fn end(dir: &LabDir, supervisor: &mut Child, pid: Option<u32>) -> Result<(
         supervisor.kill().await?;
     }
     dir.remove()
+}
+
+/// A path that means the same in another working folder.
+fn absolute(path: &std::path::Path) -> std::ffi::OsString {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into_os_string()
 }
 
 fn is_alive(pid: u32) -> bool {

@@ -1,13 +1,15 @@
 //! The images that an embedded lab has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cluster::{ContainerContext, Exit, Images, ProcessProgram, Program};
 use futures_util::future::BoxFuture;
 use kubevirt::{Component, World};
+use serde_json::json;
 
 use super::reloader::Reloader;
+use crate::state::write_secret;
 use crate::tools::Prometheus;
 
 /// Simulated components, the real Prometheus and Alertmanager, the lab's reloader, and containers that only are there.
@@ -15,6 +17,7 @@ pub(crate) struct LabImages {
     world: Arc<World>,
     prometheus: Arc<ProcessProgram>,
     alertmanager: Option<Arc<ProcessProgram>>,
+    operator: Arc<dyn Program>,
 }
 
 impl LabImages {
@@ -27,7 +30,14 @@ impl LabImages {
             let folder = found.alertmanager.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from);
             Arc::new(program.in_folder(folder))
         });
-        Self { world, prometheus: Arc::new(program), alertmanager }
+        Self { world, prometheus: Arc::new(program), alertmanager, operator: Arc::new(Idle) }
+    }
+
+    /// Makes the operator's Deployment run a prometheus-operator of this machine.
+    pub(crate) fn run_operator(&mut self, path: &Path, folder: &Path) {
+        let process = ProcessProgram::new(path.to_owned(), folder.join("pids"), operator_arguments);
+        self.operator =
+            Arc::new(RealOperator { process: Arc::new(process), kubeconfig: folder.join("prometheus-operator.kubeconfig") });
     }
 }
 
@@ -39,6 +49,10 @@ fn prometheus_arguments(context: &ContainerContext, arguments: Vec<String>) -> V
         .map(|argument| context.localise(argument))
         .collect();
     adapted.push(format!("--web.listen-address={}:9090", context.address));
+    // The reloader beside it cannot send it a signal, as one would that shares its process namespace.
+    if !adapted.iter().any(|argument| argument == "--web.enable-lifecycle") {
+        adapted.push("--web.enable-lifecycle".to_owned());
+    }
     // Targets that were discovered are scraped at once and not up to five seconds later.
     adapted.push("--scrape.discovery-reload-interval=100ms".to_owned());
     adapted
@@ -46,12 +60,53 @@ fn prometheus_arguments(context: &ContainerContext, arguments: Vec<String>) -> V
 
 /// The same for an Alertmanager. Replicas of one would look for each other by names, which a lab does not resolve.
 fn alertmanager_arguments(context: &ContainerContext, arguments: Vec<String>) -> Vec<String> {
-    let ours =
-        |argument: &&String| !argument.starts_with("--web.listen-address") && !argument.starts_with("--cluster.listen-address");
+    const NETWORK: [&str; 3] = ["--web.listen-address", "--cluster.listen-address", "--cluster.peer="];
+    let ours = |argument: &&String| !NETWORK.iter().any(|network| argument.starts_with(network));
     let mut adapted: Vec<String> = arguments.iter().filter(ours).map(|argument| context.localise(argument)).collect();
     adapted.push(format!("--web.listen-address={}:9093", context.address));
     adapted.push("--cluster.listen-address=".to_owned());
     adapted
+}
+
+/// The arguments of a prometheus-operator without a network of its own.
+fn operator_arguments(context: &ContainerContext, mut arguments: Vec<String>) -> Vec<String> {
+    arguments.retain(|argument| !argument.starts_with("--web.listen-address"));
+    arguments.push(format!("--web.listen-address={}:8080", context.address));
+    arguments
+}
+
+/// A prometheus-operator of this machine. What a container would find at a fixed path, it is told by a kubeconfig of its ServiceAccount.
+struct RealOperator {
+    process: Arc<ProcessProgram>,
+    kubeconfig: PathBuf,
+}
+
+impl RealOperator {
+    fn kubeconfig(context: &ContainerContext) -> String {
+        use base64::Engine as _;
+        let authority = base64::engine::general_purpose::STANDARD.encode(context.authority_pem.as_bytes());
+        let cluster = json!({"server": format!("https://{}", context.api), "certificate-authority-data": authority});
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "prometheus-operator", "user": {"token": &*context.token}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "prometheus-operator"}}],
+        })
+        .to_string()
+    }
+}
+
+impl Program for RealOperator {
+    fn run(self: Arc<Self>, mut context: ContainerContext) -> BoxFuture<'static, Exit> {
+        Box::pin(async move {
+            if let Err(error) = write_secret(&self.kubeconfig, Self::kubeconfig(&context).as_bytes()) {
+                context.logs.line(&format!("cannot write {}: {error}", self.kubeconfig.display()));
+                return Exit::code(1);
+            }
+            context.env.insert("KUBECONFIG".to_owned(), self.kubeconfig.to_string_lossy().into_owned());
+            self.process.clone().run(context).await
+        })
+    }
 }
 
 /// A container that does nothing until it is stopped.
@@ -72,7 +127,7 @@ impl Images for LabImages {
         let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         if let Some(component) = name.strip_prefix("lab.local/sim/") {
             if component == "prometheus-operator" {
-                return Some(Arc::new(Idle));
+                return Some(self.operator.clone());
             }
             if tag != self.world.release.release {
                 return None;

@@ -61,6 +61,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// Whether alerts come soon: rule files without pending times and with short ranges.
     pub fast_alerts: bool,
+    /// A prometheus-operator that runs in place of the lab's own.
+    pub prometheus_operator: Option<PathBuf>,
 }
 
 /// A running lab. Stop it with [`Lab::stop`]; dropping it leaves its processes to the kernel.
@@ -129,7 +131,9 @@ impl Lab {
             prometheus: options.prometheus.version.clone(),
             alertmanager: options.prometheus.alertmanager.as_ref().ok().map(|found| found.version.clone()),
         };
-        tokio::spawn(operator::run(client.clone(), versions, options.fast_alerts, stop.clone()));
+        if options.prometheus_operator.is_none() {
+            tokio::spawn(operator::run(client.clone(), versions, options.fast_alerts, stop.clone()));
+        }
 
         let install = release.install.as_deref().map_or("", |path| manifests::text(path).unwrap_or_default());
         let world = Arc::new(World::new(
@@ -138,7 +142,10 @@ impl Lab {
             NODE.to_owned(),
             Some(Arc::new(ProxyNetwork(proxy.clone()))),
         )?);
-        let images = images::LabImages::new(world, &options.prometheus, options.folder.join("pids"));
+        let mut images = images::LabImages::new(world, &options.prometheus, options.folder.join("pids"));
+        if let Some(path) = &options.prometheus_operator {
+            images.run_operator(path, &options.folder);
+        }
         let config = NodeConfig {
             name: NODE.to_owned(),
             labels: vec![("kubevirt.io/schedulable".to_owned(), "true".to_owned())],

@@ -44,8 +44,9 @@ async fn work(context: &ContainerContext) -> Result<()> {
     };
     let (from, to) = (path("--config-file")?, path("--config-envsubst-file")?);
     let once = argument("--watch-interval") == Some("0");
-    // Its own pod's address stands for the container's localhost.
-    let port = argument("--reload-url").and_then(|url| url.rsplit_once(':')?.1.split('/').next()?.parse().ok()).unwrap_or(9090);
+    // Its own pod's address stands for the container's localhost. Who is asked to send a signal asks over HTTP all the same.
+    let target = argument("--reload-url").or_else(|| argument("--runtimeinfo-url"));
+    let place = reload_place(target.unwrap_or("http://localhost:9090/-/reload"));
     let mut changes = context.volumes.clone();
     loop {
         changes.borrow_and_update();
@@ -57,11 +58,18 @@ async fn work(context: &ContainerContext) -> Result<()> {
         if once {
             return Ok(());
         }
-        reload(context, port).await;
+        reload(context, &place).await;
         if changes.changed().await.is_err() {
             return std::future::pending().await;
         }
     }
+}
+
+/// Port and path of a reload, from the URL of it or of something else of the same server.
+fn reload_place(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = rest.find(':').map_or(":9090/-/reload", |colon| &rest[colon..]);
+    place.replace("/api/v1/status/runtimeinfo", "/-/reload")
 }
 
 /// The configuration as this pod's Prometheus is to read it.
@@ -73,17 +81,24 @@ async fn render(context: &ContainerContext, from: &PathBuf) -> Result<String> {
         text = text.replace(&format!("$({name})"), value);
     }
     let mut config: Value = wire::yaml::strict(&text).map_err(|error| anyhow::anyhow!("{error}"))?;
-    localise(context, &mut config);
+    localise(context, &mut config, false);
     discover_as_pod(context, &mut config);
     wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Mounted paths in any string become those of this machine.
-fn localise(context: &ContainerContext, value: &mut Value) {
+/// Whether the program beside it reads the file that a field names.
+fn names_files(key: &str) -> bool {
+    key.ends_with("_file") || key.ends_with("files") || key == "templates"
+}
+
+/// Mounted paths in any string become those of this machine. Files are those that the program beside it has mounted; elsewhere a path
+/// may be one of a URL, and only the reloader's own folders are meant.
+fn localise(context: &ContainerContext, value: &mut Value, is_file: bool) {
     match value {
+        Value::String(text) if text.starts_with('/') && is_file => *text = context.localise_for_pod(text),
         Value::String(text) if text.starts_with('/') => *text = context.localise(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| localise(context, item)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| localise(context, field)),
+        Value::Array(items) => items.iter_mut().for_each(|item| localise(context, item, is_file)),
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, field)| localise(context, field, names_files(key))),
         _ => {}
     }
 }
@@ -117,10 +132,10 @@ fn discover_as_pod(context: &ContainerContext, value: &mut Value) {
 }
 
 /// Asks the program beside it to reload until it has.
-async fn reload(context: &ContainerContext, port: u16) {
+async fn reload(context: &ContainerContext, place: &str) {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
     let Ok(client) = client else { return };
-    let url = format!("http://{}:{port}/-/reload", context.address);
+    let url = format!("http://{}{place}", context.address);
     let mut told = String::new();
     loop {
         match client.post(&url).send().await {
@@ -138,6 +153,36 @@ async fn reload(context: &ContainerContext, port: u16) {
             }
             // It is not listening yet.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_reload_is_asked_for() {
+        for (url, expected) in [
+            ("http://localhost:9090/-/reload", ":9090/-/reload"),
+            ("http://localhost:9093/am/-/reload", ":9093/am/-/reload"),
+            ("http://localhost:9090/p/api/v1/status/runtimeinfo", ":9090/p/-/reload"),
+        ] {
+            assert_eq!(reload_place(url), expected);
+        }
+    }
+
+    #[test]
+    fn files_are_told_from_paths() {
+        for (key, expected) in [
+            ("ca_file", true),
+            ("rule_files", true),
+            ("templates", true),
+            ("files", true),
+            ("metrics_path", false),
+            ("regex", false),
+        ] {
+            assert_eq!(names_files(key), expected, "{key}");
         }
     }
 }
