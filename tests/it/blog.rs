@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use apiserver::Gr;
-use lab::embedded::{Lab, Options, wait_until_up};
+use lab::embedded::{Lab, Options, Stack, wait_until_up};
 use libtest_mimic::Trial;
 
 use crate::bench::{block_on, prometheus, root, trial};
@@ -24,6 +24,8 @@ fn own_prometheus() -> Result<()> {
             prometheus,
             folder: folder.path().to_owned(),
             fast_alerts: false,
+            stack: Stack::Small,
+            full_size: false,
         };
         let lab = Lab::start(&options).await?;
         let client = lab.client();

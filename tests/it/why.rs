@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use apiserver::{Client, Gr};
 use kubeapi::object;
-use lab::embedded::{Lab, Options, wait_until_up};
+use lab::embedded::{Lab, Options, Stack, wait_until_up};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use why::{Explanation, Question, Verdict};
@@ -154,6 +154,8 @@ fn every_link() -> Result<()> {
             prometheus,
             folder: folder.path().to_owned(),
             fast_alerts: false,
+            stack: Stack::Small,
+            full_size: false,
         };
         let lab = Lab::start(&options).await?;
         let result = async {

@@ -92,6 +92,8 @@ pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Res
         prometheus: prometheus.clone(),
         folder: folder.path().to_owned(),
         fast_alerts: loaded.scenario.given.alerts.fast,
+        stack: loaded.scenario.given.stack,
+        full_size: false,
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };

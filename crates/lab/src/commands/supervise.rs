@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Which;
 use crate::control;
-use crate::embedded::{Lab, Options};
+use crate::embedded::{Lab, Options, Stack};
 use crate::exit::{Exit, Failure};
 use crate::state::{LabRecord, write_secret};
 use crate::tools::{Alertmanager, Prometheus, Source};
@@ -40,6 +40,12 @@ pub(super) struct Supervise {
     /// Whether alerts come soon.
     #[arg(long)]
     fast_alerts: bool,
+    /// Whether there are no exporters.
+    #[arg(long)]
+    small: bool,
+    /// Whether there are three Alertmanagers.
+    #[arg(long)]
+    full: bool,
 }
 
 impl Supervise {
@@ -69,6 +75,8 @@ impl Supervise {
             prometheus,
             folder: dir.path(),
             fast_alerts: self.fast_alerts,
+            stack: if self.small { Stack::Small } else { Stack::Full },
+            full_size: self.full,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

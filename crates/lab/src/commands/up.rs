@@ -54,6 +54,12 @@ pub(super) struct Up {
     /// Evaluate alerts without pending times and over a minute at most; their objects stay as they are.
     #[arg(long)]
     fast_alerts: bool,
+    /// Leave kube-state-metrics, node-exporter, the kubelet's metrics, Grafana and prometheus-adapter out.
+    #[arg(long)]
+    small: bool,
+    /// Run three Alertmanagers, as kube-prometheus does, and not one. Each of them notifies.
+    #[arg(long)]
+    full: bool,
     /// Seconds until it must be up.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     timeout: u64,
@@ -178,6 +184,8 @@ impl Up {
             }))
             .args(["--api-port", &self.api_port.to_string()])
             .args(self.fast_alerts.then_some("--fast-alerts"))
+            .args(self.small.then_some("--small"))
+            .args(self.full.then_some("--full"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

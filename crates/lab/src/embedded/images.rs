@@ -7,6 +7,7 @@ use cluster::{ContainerContext, Exit, Images, ProcessProgram, Program};
 use futures_util::future::BoxFuture;
 use kubevirt::{Component, World};
 
+use super::exporters::Exporters;
 use super::reloader::Reloader;
 use crate::tools::Prometheus;
 
@@ -15,10 +16,11 @@ pub(crate) struct LabImages {
     world: Arc<World>,
     prometheus: Arc<ProcessProgram>,
     alertmanager: Option<Arc<ProcessProgram>>,
+    exporters: Exporters,
 }
 
 impl LabImages {
-    pub(crate) fn new(world: Arc<World>, prometheus: &Prometheus, pids: PathBuf) -> Self {
+    pub(crate) fn new(world: Arc<World>, prometheus: &Prometheus, pids: PathBuf, exporters: Exporters) -> Self {
         let program = ProcessProgram::new(prometheus.prometheus.clone(), pids.clone(), prometheus_arguments);
         let alertmanager = prometheus.alertmanager.as_ref().ok();
         let alertmanager = alertmanager.map(|found| {
@@ -27,7 +29,7 @@ impl LabImages {
             let folder = found.alertmanager.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from);
             Arc::new(program.in_folder(folder))
         });
-        Self { world, prometheus: Arc::new(program), alertmanager }
+        Self { world, prometheus: Arc::new(program), alertmanager, exporters }
     }
 }
 
@@ -71,8 +73,11 @@ impl Images for LabImages {
     fn find(&self, image: &str) -> Option<Arc<dyn Program>> {
         let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         if let Some(component) = name.strip_prefix("lab.local/sim/") {
-            if component == "prometheus-operator" {
+            if component == "idle" {
                 return Some(Arc::new(Idle));
+            }
+            if let Some(program) = self.exporters.find(component) {
+                return Some(program);
             }
             if tag != self.world.release.release {
                 return None;
