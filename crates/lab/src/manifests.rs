@@ -65,4 +65,44 @@ mod tests {
             }
         }
     }
+
+    /// The blog's `kubectl get all -n monitoring`, without what the operator and the controllers make of these objects.
+    #[test]
+    fn the_namespace_reads_as_in_the_blog() {
+        let listed = |stack| {
+            let mut listed: Vec<String> = Vec::new();
+            for path in for_release("v1.9.0", stack) {
+                let objects = wire::yaml::manifests(text(path).unwrap_or_default()).unwrap();
+                let shown = ["Alertmanager", "DaemonSet", "Deployment", "Prometheus", "Service"];
+                let kept = objects.iter().filter(|object| {
+                    object["metadata"]["namespace"] == "monitoring" && shown.iter().any(|kind| object["kind"] == *kind)
+                });
+                listed.extend(kept.map(|object| format!("{} {}", kubeapi::object::kind(object), kubeapi::object::name(object))));
+            }
+            listed.sort();
+            listed
+        };
+        let core = [
+            "Alertmanager main",
+            "Deployment prometheus-operator",
+            "Prometheus k8s",
+            "Service alertmanager-main",
+            "Service prometheus-k8s",
+            "Service prometheus-operator",
+        ];
+        let rest = [
+            "DaemonSet node-exporter",
+            "Deployment grafana",
+            "Deployment kube-state-metrics",
+            "Deployment prometheus-adapter",
+            "Service grafana",
+            "Service kube-state-metrics",
+            "Service node-exporter",
+            "Service prometheus-adapter",
+        ];
+        let mut all = [&core[..], &rest[..]].concat();
+        all.sort_unstable();
+        assert_eq!(listed(Stack::Small), core);
+        assert_eq!(listed(Stack::Full), all);
+    }
 }

@@ -413,3 +413,25 @@ async fn take_snapshots(specs: &[SnapshotSpec], lab: &dyn Lab) -> Result<Vec<Str
         lab.pause(SCRAPE).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything_once() {
+        for (pattern, value, expected) in [
+            ("VirtAPIDown", "VirtAPIDown", true),
+            ("VirtAPIDown", "VirtAPIDow", false),
+            ("*", "", true),
+            ("Virt*", "VirtAPIDown", true),
+            ("Virt*Down", "VirtAPIDown", true),
+            ("Virt*Down", "VirtAPIRESTErrorsBurst", false),
+            ("*Down", "VirtAPIDown", true),
+            // What stands before the star and what stands after it are not the same letters.
+            ("aba*ba", "aba", false),
+        ] {
+            assert_eq!(fits(pattern, value), expected, "{pattern} {value}");
+        }
+    }
+}
