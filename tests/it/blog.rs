@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use apiserver::Gr;
-use lab::embedded::{Lab, Options, wait_until_up};
+use lab::embedded::{Lab, Options, Stack, wait_until_up};
 use libtest_mimic::Trial;
 
 use crate::bench::{block_on, prometheus, root, trial};
@@ -25,6 +25,8 @@ fn own_prometheus() -> Result<()> {
             folder: folder.path().to_owned(),
             fast_alerts: false,
             prometheus_operator: None,
+            stack: Stack::Small,
+            full_size: false,
         };
         let lab = Lab::start(&options).await?;
         let client = lab.client();

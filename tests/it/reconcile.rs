@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use apiserver::{Client, Gr};
 use kubeapi::object;
-use lab::embedded::{Lab, Options, wait_until_up};
+use lab::embedded::{Lab, Options, Stack, wait_until_up};
 use lab::tools::Prometheus;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -46,6 +46,8 @@ impl Bench {
             prometheus,
             folder: folder.path().to_owned(),
             fast_alerts: false,
+            stack: Stack::Small,
+            full_size: false,
             prometheus_operator: operator(folder.path())?,
         };
         let lab = Lab::start(&options).await?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use apiserver::{Client, Gr};
 use kubeapi::object;
-use lab::embedded::{Lab, Options, wait_until_up};
+use lab::embedded::{Lab, Options, Stack, wait_until_up};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use why::{Explanation, Question, Verdict};
@@ -155,6 +155,8 @@ fn every_link() -> Result<()> {
             folder: folder.path().to_owned(),
             fast_alerts: false,
             prometheus_operator: None,
+            stack: Stack::Small,
+            full_size: false,
         };
         let lab = Lab::start(&options).await?;
         let result = async {

@@ -214,13 +214,18 @@ impl Client {
         // A new object is created, not applied: manifests of old releases have lists with doubled keys, which cannot be owned.
         let created =
             self.send(http::Method::POST, &format!("{collection}?fieldManager={manager}"), "application/json", manifest);
-        match created {
-            Err(status) if status.reason == "AlreadyExists" => {
-                let path = format!("{collection}/{}?fieldManager={manager}&force=true", kubeapi::object::name(manifest));
-                self.send(http::Method::PATCH, &path, "application/apply-patch+yaml", manifest).map(Self::object)
-            }
-            other => other.map(Self::object),
+        let path = format!("{collection}/{}", kubeapi::object::name(manifest));
+        let exists = match &created {
+            Err(status) if status.reason == "AlreadyExists" => true,
+            // Part of an object is no whole one, which is said first, and all the same something to apply to what there is.
+            Err(status) if status.reason == "Invalid" => self.send(http::Method::GET, &path, "", &Value::Null).is_ok(),
+            _ => false,
+        };
+        if !exists {
+            return created.map(Self::object);
         }
+        let path = format!("{path}?fieldManager={manager}&force=true");
+        self.send(http::Method::PATCH, &path, "application/apply-patch+yaml", manifest).map(Self::object)
     }
 
     /// Deletes an object; `grace` of `None` is the object's own.

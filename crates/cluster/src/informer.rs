@@ -12,12 +12,13 @@ pub struct Informer {
     gr: Gr,
     watcher: Option<Watcher>,
     objects: BTreeMap<String, Arc<Value>>,
+    lists: u64,
 }
 
 impl Informer {
     /// An informer that has seen nothing yet.
     pub fn new(client: &Client, gr: Gr) -> Self {
-        Self { client: client.clone(), gr, watcher: None, objects: BTreeMap::new() }
+        Self { client: client.clone(), gr, watcher: None, objects: BTreeMap::new(), lists: 0 }
     }
 
     /// Takes in what changed since the last call; whether anything did.
@@ -34,6 +35,7 @@ impl Informer {
                         return changed;
                     };
                     self.objects.clear();
+                    self.lists += 1;
                     changed = true;
                     self.watcher.insert(watcher)
                 }
@@ -74,8 +76,13 @@ impl Informer {
         &self.objects
     }
 
+    /// How often it has begun from all objects: once, and again whenever it had fallen too far behind.
+    pub fn lists(&self) -> u64 {
+        self.lists
+    }
+
     /// All objects, in order of their keys.
-    pub fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Value>> + Clone {
         self.objects.values()
     }
 

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -56,6 +57,7 @@ impl ProcessProgram {
         }
         let mut child = command.spawn()?;
         let pid = child.id().unwrap_or_default();
+        context.process.store(pid, Ordering::Relaxed);
         let pid_file = self.pid_folder.join(pid.to_string());
         let _ = std::fs::create_dir_all(&self.pid_folder);
         let _ = std::fs::write(&pid_file, self.path.to_string_lossy().as_bytes());
@@ -77,6 +79,7 @@ impl ProcessProgram {
                 }
             }
         };
+        context.process.store(0, Ordering::Relaxed);
         let _ = std::fs::remove_file(pid_file);
         for output in outputs.into_iter().flatten() {
             // A grandchild may hold the pipe; the log is not worth waiting for it.

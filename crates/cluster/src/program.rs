@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -66,6 +67,8 @@ pub struct ContainerContext {
     pub restarts: u32,
     /// Cancelled when it is to stop.
     pub stop: CancellationToken,
+    /// The process that runs in it, once there is one; 0 for a task of this process.
+    pub process: Arc<AtomicU32>,
 }
 
 impl ContainerContext {
@@ -190,6 +193,7 @@ pub(crate) mod tests {
             logs: LogWriter::discard(),
             restarts: 0,
             stop: CancellationToken::new(),
+            process: Arc::default(),
         }
     }
 

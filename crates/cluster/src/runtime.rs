@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use apiserver::{ExecError, Execution, PodBackend};
@@ -59,6 +60,16 @@ impl Runtime {
         let key = (object::uid(&context.pod).to_owned(), container);
         self.running.lock().expect("no panic while held").insert(key.clone(), Running { program, context });
         Entry { runtime: self, key }
+    }
+
+    /// The containers that are processes of this machine: uid of the pod, name of the container, number of the process.
+    pub fn processes(&self) -> Vec<(String, String, u32)> {
+        let running = self.running.lock().expect("no panic while held");
+        running
+            .iter()
+            .map(|((uid, container), running)| (uid.clone(), container.clone(), running.context.process.load(Ordering::Relaxed)))
+            .filter(|(.., process)| *process != 0)
+            .collect()
     }
 
     fn find(&self, pod: &Value, container: &str) -> Result<Running, ExecError> {

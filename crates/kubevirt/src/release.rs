@@ -242,6 +242,9 @@ pub struct Release {
     /// The manifest that virt-operator installs, below the manifests folder.
     #[serde(default)]
     pub install: Option<String>,
+    /// The manifest of its PrometheusRule, which virt-operator installs besides.
+    #[serde(default)]
+    pub rules: Option<String>,
     /// The Go version it was built with.
     pub go_version: String,
     /// Its client.

@@ -1,14 +1,21 @@
 //! The manifests of the repository, built into the program so that it needs no checkout.
 
+use scenario::Stack;
+
 /// Path below `manifests/` and content.
 const FILES: &[(&str, &str)] = &[
     ("crds/monitoring.yaml", include_str!("../../../manifests/crds/monitoring.yaml")),
     ("monitoring/prometheus.yaml", include_str!("../../../manifests/monitoring/prometheus.yaml")),
     ("monitoring/alertmanager.yaml", include_str!("../../../manifests/monitoring/alertmanager.yaml")),
     ("monitoring/operator.yaml", include_str!("../../../manifests/monitoring/operator.yaml")),
+    ("monitoring/kube-state-metrics.yaml", include_str!("../../../manifests/monitoring/kube-state-metrics.yaml")),
+    ("monitoring/node-exporter.yaml", include_str!("../../../manifests/monitoring/node-exporter.yaml")),
+    ("monitoring/stand-ins.yaml", include_str!("../../../manifests/monitoring/stand-ins.yaml")),
+    ("monitoring/service-monitors.yaml", include_str!("../../../manifests/monitoring/service-monitors.yaml")),
     ("kubevirt/endpointslices.yaml", include_str!("../../../manifests/kubevirt/endpointslices.yaml")),
     ("kubevirt/v1.9.0/operator.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/operator.yaml")),
     ("kubevirt/v1.9.0/install.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/install.yaml")),
+    ("kubevirt/v1.9.0/rules.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/rules.yaml")),
     ("kubevirt/v0.11.0/kubevirt.yaml", include_str!("../../../manifests/kubevirt/v0.11.0/kubevirt.yaml")),
     ("blog/v0.11/kubevirt-servicemonitor.yml", include_str!("../../../manifests/blog/v0.11/kubevirt-servicemonitor.yml")),
 ];
@@ -18,26 +25,26 @@ pub fn text(path: &str) -> Option<&'static str> {
     FILES.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)
 }
 
+/// The definitions and what every lab runs of kube-prometheus.
+const CORE: &[&str] =
+    &["crds/monitoring.yaml", "monitoring/prometheus.yaml", "monitoring/alertmanager.yaml", "monitoring/operator.yaml"];
+
+/// The rest of kube-prometheus, as far as it is in the blog's listing.
+const REST: &[&str] = &[
+    "monitoring/kube-state-metrics.yaml",
+    "monitoring/node-exporter.yaml",
+    "monitoring/stand-ins.yaml",
+    "monitoring/service-monitors.yaml",
+];
+
 /// What a release's lab is made of, in order: monitoring first, then KubeVirt.
-pub fn for_release(release: &str) -> &'static [&'static str] {
-    match release {
-        "v0.11.0" => &[
-            "crds/monitoring.yaml",
-            "monitoring/prometheus.yaml",
-            "monitoring/alertmanager.yaml",
-            "monitoring/operator.yaml",
-            "kubevirt/v0.11.0/kubevirt.yaml",
-            "blog/v0.11/kubevirt-servicemonitor.yml",
-        ],
-        _ => &[
-            "crds/monitoring.yaml",
-            "monitoring/prometheus.yaml",
-            "monitoring/alertmanager.yaml",
-            "monitoring/operator.yaml",
-            "kubevirt/v1.9.0/operator.yaml",
-            "kubevirt/endpointslices.yaml",
-        ],
-    }
+pub fn for_release(release: &str, stack: Stack) -> Vec<&'static str> {
+    let kubevirt: &[&str] = match release {
+        "v0.11.0" => &["kubevirt/v0.11.0/kubevirt.yaml", "blog/v0.11/kubevirt-servicemonitor.yml"],
+        _ => &["kubevirt/v1.9.0/operator.yaml", "kubevirt/endpointslices.yaml"],
+    };
+    let rest: &[&str] = if stack == Stack::Full { REST } else { &[] };
+    [CORE, rest, kubevirt].concat()
 }
 
 #[cfg(test)]
@@ -53,9 +60,49 @@ mod tests {
             }
         }
         for release in kubevirt::Release::known() {
-            for path in for_release(release) {
+            for path in for_release(release, Stack::Full) {
                 assert!(text(path).is_some(), "{path}");
             }
         }
+    }
+
+    /// The blog's `kubectl get all -n monitoring`, without what the operator and the controllers make of these objects.
+    #[test]
+    fn the_namespace_reads_as_in_the_blog() {
+        let listed = |stack| {
+            let mut listed: Vec<String> = Vec::new();
+            for path in for_release("v1.9.0", stack) {
+                let objects = wire::yaml::manifests(text(path).unwrap_or_default()).unwrap();
+                let shown = ["Alertmanager", "DaemonSet", "Deployment", "Prometheus", "Service"];
+                let kept = objects.iter().filter(|object| {
+                    object["metadata"]["namespace"] == "monitoring" && shown.iter().any(|kind| object["kind"] == *kind)
+                });
+                listed.extend(kept.map(|object| format!("{} {}", kubeapi::object::kind(object), kubeapi::object::name(object))));
+            }
+            listed.sort();
+            listed
+        };
+        let core = [
+            "Alertmanager main",
+            "Deployment prometheus-operator",
+            "Prometheus k8s",
+            "Service alertmanager-main",
+            "Service prometheus-k8s",
+            "Service prometheus-operator",
+        ];
+        let rest = [
+            "DaemonSet node-exporter",
+            "Deployment grafana",
+            "Deployment kube-state-metrics",
+            "Deployment prometheus-adapter",
+            "Service grafana",
+            "Service kube-state-metrics",
+            "Service node-exporter",
+            "Service prometheus-adapter",
+        ];
+        let mut all = [&core[..], &rest[..]].concat();
+        all.sort_unstable();
+        assert_eq!(listed(Stack::Small), core);
+        assert_eq!(listed(Stack::Full), all);
     }
 }

@@ -93,6 +93,8 @@ pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Res
         folder: folder.path().to_owned(),
         fast_alerts: loaded.scenario.given.alerts.fast,
         prometheus_operator: None,
+        stack: loaded.scenario.given.stack,
+        full_size: false,
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };

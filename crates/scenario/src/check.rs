@@ -94,13 +94,21 @@ pub fn parse(
     for (index, expectation) in scenario.expect.iter().enumerate() {
         let at = || places.item("expect", index);
         if expectation.count() != 1 {
-            problems
-                .push(problem(at(), "an expectation needs one of query, targets, alerts, notification, logs, why".to_owned()));
+            problems.push(problem(
+                at(),
+                "an expectation needs one of query, targets, alerts, notification, rules, logs, why".to_owned(),
+            ));
         }
         for time in expectation.within.iter().chain(&expectation.hold) {
             if duration(time).is_none() {
                 problems.push(problem(at(), bad_duration(time)));
             }
+        }
+        if let Some(rules) = &expectation.rules
+            && rules.health != "ok"
+        {
+            let message = format!("a rule is expected to be ok, never {:?}", rules.health);
+            problems.push(problem(at(), message));
         }
         if let Some(alerts) = &expectation.alerts
             && !matches!(alerts.state.as_str(), "inactive" | "pending" | "firing" | "resolved")

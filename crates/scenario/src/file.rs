@@ -36,6 +36,19 @@ pub struct Given {
     pub kubevirt: Vec<String>,
     /// How alerts are evaluated.
     pub alerts: Alerts,
+    /// How much of kube-prometheus there is: `small` or `full`.
+    pub stack: Stack,
+}
+
+/// How much of kube-prometheus a lab has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stack {
+    /// Prometheus, Alertmanager and the operator.
+    #[default]
+    Small,
+    /// Also kube-state-metrics, node-exporter, the kubelet's metrics, and stand-ins for Grafana and prometheus-adapter.
+    Full,
 }
 
 /// How alerts are evaluated.
@@ -158,6 +171,9 @@ pub struct Expectation {
     /// What Alertmanager has sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notification: Option<NotificationExpectation>,
+    /// Prometheus' rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<RuleExpectation>,
     /// Lines of logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogExpectation>,
@@ -184,6 +200,7 @@ impl Expectation {
             .or_else(|| self.targets.as_ref().map(Check::Targets))
             .or_else(|| self.alerts.as_ref().map(Check::Alerts))
             .or_else(|| self.notification.as_ref().map(Check::Notification))
+            .or_else(|| self.rules.as_ref().map(Check::Rules))
             .or_else(|| self.logs.as_ref().map(Check::Logs))
             .or_else(|| self.why.as_ref().map(Check::Why))
     }
@@ -194,6 +211,7 @@ impl Expectation {
             self.targets.is_some(),
             self.alerts.is_some(),
             self.notification.is_some(),
+            self.rules.is_some(),
             self.logs.is_some(),
             self.why.is_some(),
         ];
@@ -212,6 +230,8 @@ pub enum Check<'a> {
     Alerts(&'a AlertExpectation),
     /// A notification.
     Notification(&'a NotificationExpectation),
+    /// Rules.
+    Rules(&'a RuleExpectation),
     /// Log lines.
     Logs(&'a LogExpectation),
     /// The lab's explanation.
@@ -278,6 +298,23 @@ pub struct NotificationExpectation {
     /// So many in all; at least one without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+}
+
+/// Prometheus' rules, all or those of some names.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RuleExpectation {
+    /// What each says of itself after an evaluation; only `ok` can be asked for.
+    pub health: String,
+    /// Which rules, recording or alerting; `*` stands for anything, and without it all are meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<String>,
+    /// So many of them; at least one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+    /// The alerts among them that fire, all of them and no other; whichever without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firing: Option<Vec<String>>,
 }
 
 /// Lines in the logs of pods.

@@ -13,7 +13,7 @@ mod run;
 pub use check::{Problem, parse};
 pub use file::{
     AlertExpectation, Alerts, Check, Delete, Expectation, Given, LogExpectation, NotificationExpectation, QueryExpectation,
-    Scenario, SnapshotSpec, Step, TargetExpectation, Wait, WhyExpectation, duration,
+    RuleExpectation, Scenario, SnapshotSpec, Stack, Step, TargetExpectation, Wait, WhyExpectation, duration,
 };
 pub use lab::{FaultUse, Lab, LabError, Notification, PodLog, PodPage};
 pub use report::{Line, Report, SnapshotText, Verdict};

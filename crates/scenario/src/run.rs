@@ -6,8 +6,8 @@ use std::time::Duration;
 use metrics::{Labels, Normaliser, Sample, Series, render};
 
 use crate::file::{
-    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, Scenario, SnapshotSpec,
-    Step, TargetExpectation, Wait, duration,
+    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, RuleExpectation, Scenario,
+    SnapshotSpec, Step, TargetExpectation, Wait, duration,
 };
 use crate::lab::{Lab, LabError, Notification};
 use crate::reconcile::{self, Cause, Counter, Reconciliation};
@@ -201,6 +201,10 @@ fn describe(check: Check<'_>) -> String {
             let status = wanted.status.as_deref().unwrap_or("firing or resolved");
             format!("notified that {} is {status}", wanted.alert)
         }
+        Check::Rules(wanted) => {
+            let firing = wanted.firing.as_ref().map(|names| format!(", firing: {}", names.join(", ")));
+            format!("rules {} {}{}", wanted.names.as_deref().unwrap_or("*"), wanted.health, firing.unwrap_or_default())
+        }
         Check::Logs(logs) => format!("log of {}: {}", logs.pod, logs.contains.join(" … ")),
         Check::Why(why) => format!("asked why {}, the lab says: {}", why.ask, why.contains),
     }
@@ -212,6 +216,7 @@ async fn look(check: Check<'_>, lab: &dyn Lab) -> Seen {
         Check::Targets(targets) => look_targets(targets, lab).await,
         Check::Alerts(alerts) => look_alerts(alerts, lab).await,
         Check::Notification(wanted) => look_notification(wanted, lab).await,
+        Check::Rules(wanted) => look_rules(wanted, lab).await,
         Check::Logs(logs) => look_logs(logs, lab).await,
         Check::Why(why) => {
             let said = lab.why(fill(&why.ask, lab)).await.map_err(|error| error.to_string())?;
@@ -229,10 +234,10 @@ fn list(samples: &[Sample]) -> String {
     lines.join("\n")
 }
 
-/// `*` at the end stands for anything.
+/// One `*` stands for anything.
 fn fits(pattern: &str, value: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => value.starts_with(start),
+    match pattern.split_once('*') {
+        Some((start, end)) => value.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)),
         None => pattern == value,
     }
 }
@@ -301,6 +306,28 @@ async fn look_alerts(wanted: &AlertExpectation, lab: &dyn Lab) -> Seen {
     }
     let seen = seen.join("\n");
     if fine { Ok(seen) } else { Err(seen) }
+}
+
+async fn look_rules(wanted: &RuleExpectation, lab: &dyn Lab) -> Seen {
+    let rules = lab.rules().await.map_err(|error| error.to_string())?;
+    let meant = |name: &str| wanted.names.as_deref().is_none_or(|pattern| fits(pattern, name));
+    let rules: Vec<_> = rules.iter().filter(|rule| meant(&rule.name)).collect();
+    let mut ill = rules.iter().filter(|rule| rule.health != wanted.health);
+    let mut firing: Vec<&str> = rules.iter().filter(|rule| rule.state == "firing").map(|rule| rule.name.as_str()).collect();
+    firing.sort_unstable();
+    firing.dedup();
+    let seen =
+        format!("{} rules, firing: {}", rules.len(), if firing.is_empty() { "none".to_owned() } else { firing.join(", ") });
+    if let Some(rule) = ill.next() {
+        return Err(format!("{seen}\n{} is {} {}", rule.name, rule.health, rule.last_error));
+    }
+    let count_fits = wanted.count.map_or(!rules.is_empty(), |count| rules.len() == count);
+    let firing_fits = wanted.firing.as_ref().is_none_or(|names| {
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        names == firing
+    });
+    if count_fits && firing_fits { Ok(seen) } else { Err(seen) }
 }
 
 async fn look_notification(wanted: &NotificationExpectation, lab: &dyn Lab) -> Seen {
@@ -384,5 +411,27 @@ async fn take_snapshots(specs: &[SnapshotSpec], lab: &dyn Lab) -> Result<Vec<Str
             return Err(format!("the series did not settle within {} s", PATIENCE.as_secs()));
         }
         lab.pause(SCRAPE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything_once() {
+        for (pattern, value, expected) in [
+            ("VirtAPIDown", "VirtAPIDown", true),
+            ("VirtAPIDown", "VirtAPIDow", false),
+            ("*", "", true),
+            ("Virt*", "VirtAPIDown", true),
+            ("Virt*Down", "VirtAPIDown", true),
+            ("Virt*Down", "VirtAPIRESTErrorsBurst", false),
+            ("*Down", "VirtAPIDown", true),
+            // What stands before the star and what stands after it are not the same letters.
+            ("aba*ba", "aba", false),
+        ] {
+            assert_eq!(fits(pattern, value), expected, "{pattern} {value}");
+        }
     }
 }

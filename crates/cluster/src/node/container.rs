@@ -148,6 +148,7 @@ fn context(
         logs: shared.runtime.logs().open(pod, spec["name"].as_str().unwrap_or_default()),
         restarts,
         stop,
+        process: Arc::default(),
     }
 }
 

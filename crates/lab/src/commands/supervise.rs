@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Which;
 use crate::control;
-use crate::embedded::{Lab, Options};
+use crate::embedded::{Lab, Options, Stack};
 use crate::exit::{Exit, Failure};
 use crate::state::{LabRecord, write_secret};
 use crate::tools::{Alertmanager, Prometheus, Source};
@@ -43,6 +43,12 @@ pub(super) struct Supervise {
     /// A prometheus-operator to run.
     #[arg(long)]
     prometheus_operator: Option<PathBuf>,
+    /// Whether there are no exporters.
+    #[arg(long)]
+    small: bool,
+    /// Whether there are three Alertmanagers.
+    #[arg(long)]
+    full: bool,
 }
 
 impl Supervise {
@@ -73,6 +79,8 @@ impl Supervise {
             folder: dir.path(),
             fast_alerts: self.fast_alerts,
             prometheus_operator: self.prometheus_operator.clone(),
+            stack: if self.small { Stack::Small } else { Stack::Full },
+            full_size: self.full,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

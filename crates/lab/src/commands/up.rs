@@ -57,6 +57,12 @@ pub(super) struct Up {
     /// A prometheus-operator to run in place of the lab's own.
     #[arg(long, value_name = "PATH")]
     prometheus_operator: Option<PathBuf>,
+    /// Leave kube-state-metrics, node-exporter, the kubelet's metrics, Grafana and prometheus-adapter out.
+    #[arg(long)]
+    small: bool,
+    /// Run three Alertmanagers, as kube-prometheus does, and not one. Each of them notifies.
+    #[arg(long)]
+    full: bool,
     /// Seconds until it must be up.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     timeout: u64,
@@ -186,6 +192,8 @@ impl Up {
             .args(["--api-port", &self.api_port.to_string()])
             .args(self.fast_alerts.then_some("--fast-alerts"))
             .args(self.prometheus_operator.iter().flat_map(|path| ["--prometheus-operator".into(), absolute(path)]))
+            .args(self.small.then_some("--small"))
+            .args(self.full.then_some("--full"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use kubevirt::{Component, World};
 use serde_json::json;
 
+use super::exporters::Exporters;
 use super::reloader::Reloader;
 use crate::state::write_secret;
 use crate::tools::Prometheus;
@@ -17,11 +18,13 @@ pub(crate) struct LabImages {
     world: Arc<World>,
     prometheus: Arc<ProcessProgram>,
     alertmanager: Option<Arc<ProcessProgram>>,
-    operator: Arc<dyn Program>,
+    exporters: Exporters,
+    /// A prometheus-operator that takes the place of the stand-in.
+    operator: Option<Arc<dyn Program>>,
 }
 
 impl LabImages {
-    pub(crate) fn new(world: Arc<World>, prometheus: &Prometheus, pids: PathBuf) -> Self {
+    pub(crate) fn new(world: Arc<World>, prometheus: &Prometheus, pids: PathBuf, exporters: Exporters) -> Self {
         let program = ProcessProgram::new(prometheus.prometheus.clone(), pids.clone(), prometheus_arguments);
         let alertmanager = prometheus.alertmanager.as_ref().ok();
         let alertmanager = alertmanager.map(|found| {
@@ -30,14 +33,14 @@ impl LabImages {
             let folder = found.alertmanager.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from);
             Arc::new(program.in_folder(folder))
         });
-        Self { world, prometheus: Arc::new(program), alertmanager, operator: Arc::new(Idle) }
+        Self { world, prometheus: Arc::new(program), alertmanager, exporters, operator: None }
     }
 
     /// Makes the operator's Deployment run a prometheus-operator of this machine.
     pub(crate) fn run_operator(&mut self, path: &Path, folder: &Path) {
         let process = ProcessProgram::new(path.to_owned(), folder.join("pids"), operator_arguments);
-        self.operator =
-            Arc::new(RealOperator { process: Arc::new(process), kubeconfig: folder.join("prometheus-operator.kubeconfig") });
+        let kubeconfig = folder.join("prometheus-operator.kubeconfig");
+        self.operator = Some(Arc::new(RealOperator { process: Arc::new(process), kubeconfig }));
     }
 }
 
@@ -126,8 +129,14 @@ impl Images for LabImages {
     fn find(&self, image: &str) -> Option<Arc<dyn Program>> {
         let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         if let Some(component) = name.strip_prefix("lab.local/sim/") {
-            if component == "prometheus-operator" {
-                return Some(self.operator.clone());
+            if let Some(operator) = self.operator.as_ref().filter(|_| component == "prometheus-operator") {
+                return Some(operator.clone());
+            }
+            if component == "idle" {
+                return Some(Arc::new(Idle));
+            }
+            if let Some(program) = self.exporters.find(component) {
+                return Some(program);
             }
             if tag != self.world.release.release {
                 return None;

@@ -4,6 +4,7 @@
 //! Every lab owns a block 127.N.0.0/16. N is the first for which a certain port of 127.N.0.1 is free: the listening socket is
 //! the claim, so it ends with the process, whatever other ports the lab uses.
 
+mod exporters;
 mod images;
 mod notifications;
 mod operator;
@@ -28,6 +29,8 @@ use wire::pki::CertificateAuthority;
 use crate::exit::{Exit, Failure};
 use crate::manifests;
 use crate::tools::Prometheus;
+
+pub use scenario::Stack;
 
 pub use notifications::Notifications;
 pub use reading::hookless;
@@ -63,6 +66,10 @@ pub struct Options {
     pub fast_alerts: bool,
     /// A prometheus-operator that runs in place of the lab's own.
     pub prometheus_operator: Option<PathBuf>,
+    /// How much of kube-prometheus there is besides Prometheus, Alertmanager and the operator.
+    pub stack: Stack,
+    /// Whether there are three Alertmanagers, as kube-prometheus has them. They do not know of each other: each notifies.
+    pub full_size: bool,
 }
 
 /// A running lab. Stop it with [`Lab::stop`]; dropping it leaves its processes to the kernel.
@@ -135,14 +142,11 @@ impl Lab {
             tokio::spawn(operator::run(client.clone(), versions, options.fast_alerts, stop.clone()));
         }
 
-        let install = release.install.as_deref().map_or("", |path| manifests::text(path).unwrap_or_default());
-        let world = Arc::new(World::new(
-            release.clone(),
-            install.to_owned(),
-            NODE.to_owned(),
-            Some(Arc::new(ProxyNetwork(proxy.clone()))),
-        )?);
-        let mut images = images::LabImages::new(world, &options.prometheus, options.folder.join("pids"));
+        let install = [&release.install, &release.rules].into_iter().flatten().filter_map(|path| manifests::text(path));
+        let install = install.collect::<Vec<_>>().join("\n---\n");
+        let world = Arc::new(World::new(release.clone(), install, NODE.to_owned(), Some(Arc::new(ProxyNetwork(proxy.clone()))))?);
+        let exporters = exporters::Exporters::new(client.clone());
+        let mut images = images::LabImages::new(world, &options.prometheus, options.folder.join("pids"), exporters);
         if let Some(path) = &options.prometheus_operator {
             images.run_operator(path, &options.folder);
         }
@@ -157,14 +161,18 @@ impl Lab {
         let agent = NodeAgent::start(client.clone(), config, Arc::new(images), runtime.clone());
         let notifications = Arc::new(Notifications::default());
         let lab = Self { server, proxy, agent, release, service, network, runtime, notifications, stop, _claim: claim };
-        lab.install(&options.prometheus)?;
+        lab.install(options)?;
+        if options.stack == Stack::Full {
+            exporters::start_kubelet(&lab.client(), NODE, lab.runtime.clone(), lab.address(), lab.stop.clone())?;
+        }
         Ok(lab)
     }
 
-    fn install(&self, prometheus: &Prometheus) -> Result<()> {
+    fn install(&self, options: &Options) -> Result<()> {
+        let prometheus = &options.prometheus;
         let client = self.client();
         let notifying = prometheus.alertmanager.is_ok();
-        for path in manifests::for_release(&self.release.release) {
+        for path in manifests::for_release(&self.release.release, options.stack) {
             let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
             let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
             for mut manifest in objects {
@@ -179,15 +187,18 @@ impl Lab {
                     Some("Alertmanager") => {
                         let version = prometheus.alertmanager.as_ref().map_or("", |found| found.version.as_str());
                         manifest["spec"]["version"] = version.into();
+                        if options.full_size {
+                            manifest["spec"]["replicas"] = 3.into();
+                        }
                     }
                     _ => {}
                 }
-                if *path == ALERTMANAGER && !notifying {
+                if path == ALERTMANAGER && !notifying {
                     continue;
                 }
                 apply(&client, &manifest).with_context(|| format!("manifests/{path}"))?;
             }
-            if *path == ALERTMANAGER && notifying {
+            if path == ALERTMANAGER && notifying {
                 apply(&client, &self.notified()?)?;
             }
         }
