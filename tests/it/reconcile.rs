@@ -245,7 +245,8 @@ fn owned() -> Result<()> {
                 "retention": "3d", "retentionSize": "1GB",
                 "routePrefix": "/", "enableFeatures": ["exemplar-storage"], "query": {"maxSamples": 1000, "timeout": "30s"},
                 "walCompression": true, "logLevel": "debug",
-                "additionalArgs": [{"name": "web.page-title", "value": "mine"}],
+                "additionalArgs": [{"name": "web.cors.origin", "value": "mine"}],
+                "web": {"pageTitle": "mine", "httpConfig": {"headers": {"xFrameOptions": "Deny"}}},
                 "storage": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}},
             }}),
         )?;
@@ -255,7 +256,8 @@ fn owned() -> Result<()> {
             let found = of("storage.tsdb.retention.size") == "1GiB"
                 && of("storage.tsdb.retention.time") == "3d"
                 && of("query.max-samples") == "1000"
-                && of("web.page-title") == "mine";
+                && of("web.page-title") == "mine"
+                && of("web.cors.origin") == "mine";
             (found, flags)
         })
         .await?;
@@ -299,8 +301,53 @@ fn owned() -> Result<()> {
         ensure!(data.join("wal").is_dir(), "{} holds no data", data.display());
         let assets = bench.find(SECRETS, "monitoring", "prometheus-k8s-tls-assets-0");
         ensure!(assets["kind"] == "Secret", "{assets}");
-        Ok(())
+        web_configuration(bench).await
     })
+}
+
+/// The real Prometheus serves with the headers that its object asks for, then over TLS, and the reloader follows.
+async fn web_configuration(bench: &Bench) -> Result<()> {
+    let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build()?;
+    let header = async |scheme: &str| {
+        let pod = bench.find(Gr::core("pods"), "monitoring", "prometheus-k8s-0");
+        let ready = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = ready.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let url = format!("{scheme}://{}:9090/-/ready", pod["status"]["podIP"].as_str().unwrap_or("127.0.0.1"));
+        let answer = http.get(url).send().await;
+        let found = answer.ok().and_then(|answer| answer.headers().get("x-frame-options").cloned());
+        (ready && found.as_ref().is_some_and(|found| found == "deny"), json!({"header": format!("{found:?}"), "ready": ready}))
+    };
+    wait_for("the header", async || header("http").await).await?;
+    let identity = wire::pki::CertificateAuthority::new("test")?.server("prometheus", &["prometheus"], &[])?;
+    bench.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "serving", "namespace": "monitoring"},
+        "stringData": {"tls.crt": identity.certificate_pem, "tls.key": identity.key_pem},
+    }))?;
+    let key = |key: &str| json!({"name": "serving", "key": key});
+    let tls = json!({"keySecret": key("tls.key"), "cert": {"secret": key("tls.crt")}});
+    bench.patch(PROMETHEUSES, "k8s", json!({"spec": {"web": {"tlsConfig": tls}}}))?;
+    wait_for("TLS", async || header("https").await).await?;
+    let log = async || {
+        let pod = bench.find(Gr::core("pods"), "monitoring", "prometheus-k8s-0");
+        let query = kubeapi::Query::parse("container=config-reloader");
+        bench.lab.log(&pod, &query).await.unwrap_or_default()
+    };
+    wait_for("a reload over TLS", async || {
+        let log = log().await;
+        (log.contains("Reload triggered"), log.into())
+    })
+    .await?;
+    // What contradicts itself changes nothing of what runs.
+    bench.patch(PROMETHEUSES, "k8s", json!({"spec": {"web": {"tlsConfig": {"keyFile": "/k"}}}}))?;
+    wait_for("a refusal", async || {
+        let seen = bench.condition("Reconciled");
+        let expected =
+            "synchronizing web config secret failed: failed to initialize web config: cannot specify both keyFile and keySecret";
+        (seen["status"] == "False" && seen["message"] == expected, seen)
+    })
+    .await?;
+    ensure!(header("https").await.0, "what ran has gone");
+    Ok(())
 }
 
 fn vanished() -> Result<()> {
@@ -351,7 +398,7 @@ fn replaced() -> Result<()> {
             wait_for("the stand-in", async || {
                 let pods = bench.client.list(Gr::core("pods"), "monitoring");
                 if let Some(pod) = pods.iter().find(|pod| object::name(pod).starts_with("prometheus-operator-")) {
-                    log = bench.lab.log(pod, &kubeapi::Query::default()).await.unwrap_or_default();
+                    log = bench.lab.log(pod, &kubeapi::Query::parse("container=prometheus-operator")).await.unwrap_or_default();
                 }
                 (log.contains("kubeconfig /"), log.as_str().into())
             })

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kubeapi::object;
+use kubeapi::{object, quantity};
 use metrics::Kind;
 use serde_json::{Value, json};
 
 use crate::page::{Label, head, items, number, sample, seconds, text};
-use crate::quantity;
 
 /// What a process uses.
 #[derive(Clone, Copy, Debug, PartialEq)]

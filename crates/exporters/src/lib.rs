@@ -13,12 +13,10 @@ pub mod kubelet;
 pub mod machine;
 mod page;
 mod programs;
-mod quantity;
 mod serve;
 mod state;
 
 pub use allow_list::{AllowList, AllowListError};
 pub use kubelet::Usage;
 pub use programs::{AuthProxy, Kubelet, NodeExporter, StandIn, StateMetrics};
-pub use quantity::quantity;
 pub use state::StatePage;

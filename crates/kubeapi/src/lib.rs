@@ -6,11 +6,13 @@
 
 mod identity;
 pub mod object;
+mod quantity;
 mod request;
 mod selector;
 mod status;
 
 pub use identity::{Identity, claims};
+pub use quantity::quantity;
 pub use request::{Query, RequestInfo, Verb, percent_decode};
 pub use selector::{FieldSelector, LabelSelector, SelectorError, Unmet};
 pub use status::Status;

@@ -6,10 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::alertmanager::CompiledAlertmanager;
 use crate::objects::{
-    Owned, Place, Reloader, SetParts, alertmanager_arguments, alertmanager_labels, alertmanager_replicas, containers,
+    Owned, Place, Reloader, SetParts, Web, alertmanager_arguments, alertmanager_labels, alertmanager_replicas, containers,
     extra_mounts, governing_service, image, packed, pod_fields, pod_metadata, port_name, probe, reloader, resources, restricted,
-    secret, set_metadata, storage, text, tls_assets, tls_volume,
+    scheme, secret, set_metadata, storage, text, tls_assets, tls_volume, web,
 };
+use crate::version::Version;
 
 /// The version that runs where the object names none (prometheus-operator `pkg/operator/defaults.go`).
 const VERSION: &str = "v0.29.0";
@@ -40,6 +41,11 @@ pub fn alertmanager_objects(alertmanager: &Value, compiled: &CompiledAlertmanage
     let assets = tls_assets(alertmanager, &workload, &compiled.files);
     let volume = tls_volume(&assets);
     objects.extend(assets);
+    let web = match web(alertmanager, &workload, PLACE.folder) {
+        Ok(web) => web,
+        Err(error) => return failed(objects, format!("failed to synchronize the web config secret: {error}")),
+    };
+    objects.push(web.secret.clone());
     let port = port_name(&alertmanager["spec"]);
     let ports = json!([
         {"name": port, "port": 9093, "targetPort": port, "protocol": "TCP"},
@@ -50,7 +56,7 @@ pub fn alertmanager_objects(alertmanager: &Value, compiled: &CompiledAlertmanage
         service["spec"]["publishNotReadyAddresses"] = true.into();
         objects.push(service);
     }
-    match stateful_set(alertmanager, &workload, &generated, volume) {
+    match stateful_set(alertmanager, &workload, &generated, volume, &web) {
         Ok(set) => objects.push(set),
         Err(error) => return failed(objects, format!("failed to generate statefulset: {error}")),
     }
@@ -103,7 +109,7 @@ fn main_container(alertmanager: &Value, mounts: Vec<Value>) -> Result<Value, Str
     Ok(container)
 }
 
-fn stateful_set(alertmanager: &Value, workload: &str, generated: &str, assets: Value) -> Result<Value, String> {
+fn stateful_set(alertmanager: &Value, workload: &str, generated: &str, assets: Value, web: &Web) -> Result<Value, String> {
     let spec = &alertmanager["spec"];
     let selector = alertmanager_labels(alertmanager);
     let store = storage(spec, workload, &PLACE);
@@ -137,16 +143,23 @@ fn stateful_set(alertmanager: &Value, workload: &str, generated: &str, assets: V
         reloader_mounts.push(mount);
     }
     mounts.extend(spec["volumeMounts"].as_array().into_iter().flatten().cloned());
+    let reads_web = Version::of_alertmanager(spec).at_least(0, 22);
+    if reads_web {
+        volumes.extend(web.volumes.iter().cloned());
+        mounts.extend(web.mounts.iter().cloned());
+        reloader_mounts.extend(web.mounts.iter().cloned());
+    }
     volumes.extend(store.volume);
     volumes.extend(spec["volumes"].as_array().into_iter().flatten().cloned());
 
     let prefix = text(spec, "routePrefix").unwrap_or("/").trim_end_matches('/');
     let of = |init: bool| Reloader {
         init,
-        reload: if init { Vec::new() } else { vec![format!("--reload-url=http://localhost:9093{prefix}/-/reload")] },
+        reload: if init { Vec::new() } else { vec![format!("--reload-url={}://localhost:9093{prefix}/-/reload", scheme(spec))] },
         local: !init && spec["listenLocal"] == true,
         files: ["/etc/alertmanager/config/alertmanager.yaml.gz", "/etc/alertmanager/config_out/alertmanager.env.yaml"],
         watched: &watched,
+        web: reads_web.then_some("/etc/alertmanager/web_config/web-config.yaml"),
         shard: -1,
         mounts: &reloader_mounts,
     };

@@ -238,7 +238,7 @@ pub(crate) fn oauth2(from: &Value) -> Result<(), String> {
 }
 
 /// A reference is to a Secret or to a ConfigMap.
-fn one_of(reference: &Value) -> Result<(), String> {
+pub(crate) fn one_of(reference: &Value) -> Result<(), String> {
     let both = reference["secret"].is_object() && reference["configMap"].is_object();
     if both { Err("cannot specify both Secret and ConfigMap".to_owned()) } else { Ok(()) }
 }

@@ -33,29 +33,9 @@ pub(crate) fn lower(value: &Value) -> Value {
 
 /// A quantity of Kubernetes as the number that it is: `1500m` is 1.5.
 pub(crate) fn quantity(value: &Value) -> Value {
-    const SUFFIXES: [(&str, f64); 14] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1.125_899_906_842_624e15),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let Some(text) = value.as_str() else { return value.clone() };
-    let (number, factor) =
-        SUFFIXES.iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor))).unwrap_or((text, 1.0));
-    let Ok(number) = number.parse::<f64>() else { return value.clone() };
-    let product = number * factor;
+    let Some(number) = value.as_str().and_then(kubeapi::quantity) else { return value.clone() };
     // A whole number is written without a fraction.
-    if product.fract() == 0.0 && product.abs() < 1e15 { (product as i64).into() } else { product.into() }
+    if number.fract() == 0.0 && number.abs() < 1e15 { (number as i64).into() } else { number.into() }
 }
 
 impl Config {

@@ -75,9 +75,15 @@ pub fn parse(
             if duration(&wait.within).is_none() {
                 problems.push(problem(at(), bad_duration(&wait.within)));
             }
-            let states = [wait.up.is_some(), wait.targets.is_some(), wait.query.is_some(), wait.fault_spent.is_some()];
+            let states = [
+                wait.up.is_some(),
+                wait.targets.is_some(),
+                wait.query.is_some(),
+                wait.notification.is_some(),
+                wait.fault_spent.is_some(),
+            ];
             if states.iter().filter(|set| **set).count() != 1 {
-                problems.push(problem(at(), "a wait needs one of up, targets, query, faultSpent".to_owned()));
+                problems.push(problem(at(), "a wait needs one of up, targets, query, notification, faultSpent".to_owned()));
             }
         }
         if let Some(rule) = &step.fault
@@ -117,11 +123,14 @@ pub fn parse(
             problems.push(problem(at(), message));
         }
     }
-    for (index, expectation) in scenario.expect.iter().enumerate() {
-        let status = expectation.notification.as_ref().and_then(|wanted| wanted.status.as_deref());
+    let waited =
+        scenario.steps.iter().enumerate().filter_map(|(index, step)| Some(("steps", index, &step.wait.as_ref()?.notification)));
+    let expected = scenario.expect.iter().enumerate().map(|(index, expectation)| ("expect", index, &expectation.notification));
+    for (list, index, notification) in waited.chain(expected) {
+        let status = notification.as_ref().and_then(|wanted| wanted.status.as_deref());
         if let Some(status) = status.filter(|status| !matches!(*status, "firing" | "resolved")) {
             let message = format!("a notification says firing or resolved, never {status:?}");
-            problems.push(problem(places.item("expect", index), message));
+            problems.push(problem(places.item(list, index), message));
         }
     }
     for (index, snapshot) in scenario.snapshot.iter().enumerate() {

@@ -127,6 +127,9 @@ pub struct Wait {
     /// A query's first value meets a condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<QueryExpectation>,
+    /// Alertmanager has sent a notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification: Option<NotificationExpectation>,
     /// A fault has used its budget up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_spent: Option<String>,

@@ -125,6 +125,10 @@ async fn do_wait(wait: &Wait, lab: &dyn Lab) -> (String, Seen) {
         let seen = eventually(lab, within, || look_query(query, lab)).await;
         return (format!("wait for {}", query.expr), seen);
     }
+    if let Some(wanted) = &wait.notification {
+        let seen = eventually(lab, within, || look_notification(wanted, lab)).await;
+        return (format!("wait to be {}", describe(Check::Notification(wanted))), seen);
+    }
     if let Some(name) = &wait.fault_spent {
         let look = || async move {
             let faults = lab.faults().await.map_err(|error| error.to_string())?;

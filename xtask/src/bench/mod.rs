@@ -1,6 +1,7 @@
 //! Times and memory of a lab, measured from outside with a release build.
 
 mod apiserver;
+mod change;
 mod faults;
 mod server;
 
@@ -69,6 +70,8 @@ struct Life {
     series: f64,
     down: f64,
     memory: f64,
+    /// The longest time from a changed ServiceMonitor to Prometheus' new configuration.
+    change: f64,
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -148,8 +151,8 @@ impl Bench {
         for round in 0..=self.times {
             let life = live(&program, &state).with_context(|| format!("round {round}"))?;
             println!(
-                "api {:.3} s, pods {:.3} s, series {:.2} s, down {:.3} s, {:.0} MB",
-                life.api, life.pods, life.series, life.down, life.memory
+                "api {:.3} s, pods {:.3} s, series {:.2} s, change {:.3} s, down {:.3} s, {:.0} MB",
+                life.api, life.pods, life.series, life.change, life.down, life.memory
             );
             if round > 0 {
                 lives.push(life);
@@ -160,6 +163,7 @@ impl Bench {
             ("API ready after the supervisor starts", of(|life| life.api), "0.050 s", "s"),
             ("all pods Ready", of(|life| life.pods), "1 s", "s"),
             ("first KubeVirt series in Prometheus", of(|life| life.series), "8 s", "s"),
+            ("a changed ServiceMonitor until Prometheus has it, the longest of 5", of(|life| life.change), "1 s", "s"),
             ("down", of(|life| life.down), "1 s", "s"),
             ("supervisor's resident memory", of(|life| life.memory), "60 MB", "MB"),
         ];
@@ -225,6 +229,11 @@ fn live(program: &Path, state: &Path) -> Result<Life> {
         .and_then(|number| number.trim().parse().ok())
         .context("no pid in lab.json")?;
     let resident = server::resident(pid)?;
+    let change = change::longest(&|arguments| {
+        let output = lab(arguments).output()?;
+        ensure!(output.status.success(), "lab {arguments:?} failed");
+        Ok(String::from_utf8(output.stdout)?)
+    })?;
     let began = Instant::now();
     ensure!(lab(&["down"]).output()?.status.success(), "down failed");
     let down = began.elapsed();
@@ -236,5 +245,6 @@ fn live(program: &Path, state: &Path) -> Result<Life> {
         series: stage(&text, "first KubeVirt series")? - start,
         down: down.as_secs_f64(),
         memory: resident / 1024.0,
+        change,
     })
 }

@@ -189,7 +189,7 @@ fn amounts(list: &Value) -> Vec<(String, &'static str, f64)> {
             _ => continue,
         };
         let as_text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let Some(amount) = crate::quantity(&as_text) else { continue };
+        let Some(amount) = kubeapi::quantity(&as_text) else { continue };
         // Cores are told in thousands of one, everything else in whole pieces; both are rounded up.
         let amount = if unit == "core" { (amount * 1000.0).ceil() / 1000.0 } else { amount.ceil() };
         let name: String =

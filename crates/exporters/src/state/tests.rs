@@ -1,3 +1,5 @@
+//! The pages of objects, family by family, and who may see which label.
+
 use serde_json::json;
 
 use super::*;

@@ -9,7 +9,7 @@ use kubevirt::{Component, World};
 use serde_json::json;
 
 use super::exporters::Exporters;
-use super::reloader::Reloader;
+use super::reloader::{Reloader, WEB_CONFIG};
 use crate::state::write_secret;
 use crate::tools::Prometheus;
 
@@ -44,12 +44,24 @@ impl LabImages {
     }
 }
 
+/// An argument with the paths of this machine. Of a web configuration that the reloader has adapted, the adapted one is read.
+fn adapted_argument(context: &ContainerContext, argument: &str) -> String {
+    if let Some(file) = argument.strip_prefix("--web.config.file=") {
+        let folder = file.split("/web_config/").next().unwrap_or(file);
+        let beside = context.host_path(&format!("{folder}/config_out/{WEB_CONFIG}"));
+        if let Some(beside) = beside.filter(|beside| beside.exists()) {
+            return format!("--web.config.file={}", beside.display());
+        }
+    }
+    context.localise(argument)
+}
+
 /// A container's arguments for a Prometheus without a mount namespace and without a network of its own.
 fn prometheus_arguments(context: &ContainerContext, arguments: Vec<String>) -> Vec<String> {
     let mut adapted: Vec<String> = arguments
         .iter()
         .filter(|argument| !argument.starts_with("--web.console.") && !argument.starts_with("--web.listen-address"))
-        .map(|argument| context.localise(argument))
+        .map(|argument| adapted_argument(context, argument))
         .collect();
     adapted.push(format!("--web.listen-address={}:9090", context.address));
     // The reloader beside it cannot send it a signal, as one would that shares its process namespace.
@@ -65,7 +77,7 @@ fn prometheus_arguments(context: &ContainerContext, arguments: Vec<String>) -> V
 fn alertmanager_arguments(context: &ContainerContext, arguments: Vec<String>) -> Vec<String> {
     const NETWORK: [&str; 3] = ["--web.listen-address", "--cluster.listen-address", "--cluster.peer="];
     let ours = |argument: &&String| !NETWORK.iter().any(|network| argument.starts_with(network));
-    let mut adapted: Vec<String> = arguments.iter().filter(ours).map(|argument| context.localise(argument)).collect();
+    let mut adapted: Vec<String> = arguments.iter().filter(ours).map(|argument| adapted_argument(context, argument)).collect();
     adapted.push(format!("--web.listen-address={}:9093", context.address));
     adapted.push("--cluster.listen-address=".to_owned());
     adapted

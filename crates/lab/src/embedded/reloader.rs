@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// The web configuration as the program beside it is to read it; it lies beside the main one.
+pub(super) const WEB_CONFIG: &str = "web-config.yaml";
+
 /// The reloader; with `--watch-interval=0` it writes the configuration once and ends, as an init container does.
 pub(crate) struct Reloader;
 
@@ -47,6 +50,7 @@ async fn work(context: &ContainerContext) -> Result<()> {
     // Its own pod's address stands for the container's localhost. Who is asked to send a signal asks over HTTP all the same.
     let target = argument("--reload-url").or_else(|| argument("--runtimeinfo-url"));
     let place = reload_place(target.unwrap_or("http://localhost:9090/-/reload"));
+    let web = argument("--web-config-file").and_then(|file| context.host_path(file));
     let mut changes = context.volumes.clone();
     loop {
         changes.borrow_and_update();
@@ -54,6 +58,13 @@ async fn work(context: &ContainerContext) -> Result<()> {
         let old = tokio::fs::read_to_string(&to).await.unwrap_or_default();
         if old != text {
             tokio::fs::write(&to, &text).await.with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        if let Some(web) = &web {
+            let text = tokio::fs::read_to_string(web).await.with_context(|| format!("cannot read {}", web.display()))?;
+            let beside = to.with_file_name(WEB_CONFIG);
+            tokio::fs::write(&beside, context.localise_for_pod(&text))
+                .await
+                .with_context(|| format!("cannot write {}", beside.display()))?;
         }
         if once {
             return Ok(());
@@ -65,11 +76,11 @@ async fn work(context: &ContainerContext) -> Result<()> {
     }
 }
 
-/// Port and path of a reload, from the URL of it or of something else of the same server.
-fn reload_place(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+/// Scheme, and port and path of a reload, from the URL of it or of something else of the same server.
+fn reload_place(url: &str) -> (String, String) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let place = rest.find(':').map_or(":9090/-/reload", |colon| &rest[colon..]);
-    place.replace("/api/v1/status/runtimeinfo", "/-/reload")
+    (scheme.to_owned(), place.replace("/api/v1/status/runtimeinfo", "/-/reload"))
 }
 
 /// The configuration as this pod's Prometheus is to read it.
@@ -132,10 +143,12 @@ fn discover_as_pod(context: &ContainerContext, value: &mut Value) {
 }
 
 /// Asks the program beside it to reload until it has.
-async fn reload(context: &ContainerContext, place: &str) {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
+async fn reload(context: &ContainerContext, (scheme, place): &(String, String)) {
+    // Whose certificate it is nobody asks: it is the pod's own localhost that is meant, as with the real reloader.
+    let client =
+        reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).timeout(Duration::from_secs(5)).build();
     let Ok(client) = client else { return };
-    let url = format!("http://{}{place}", context.address);
+    let url = format!("{scheme}://{}{place}", context.address);
     let mut told = String::new();
     loop {
         match client.post(&url).send().await {
@@ -165,10 +178,12 @@ mod tests {
     fn where_a_reload_is_asked_for() {
         for (url, expected) in [
             ("http://localhost:9090/-/reload", ":9090/-/reload"),
-            ("http://localhost:9093/am/-/reload", ":9093/am/-/reload"),
+            ("https://localhost:9093/am/-/reload", ":9093/am/-/reload"),
             ("http://localhost:9090/p/api/v1/status/runtimeinfo", ":9090/p/-/reload"),
         ] {
-            assert_eq!(reload_place(url), expected);
+            let (scheme, place) = reload_place(url);
+            assert_eq!(place, expected);
+            assert!(url.starts_with(&format!("{scheme}://")), "{url}");
         }
     }
 

@@ -131,6 +131,7 @@ const PROMETHEUS: &[Row] = &[
     row("storage.tsdb.max-block-duration", block),
     row("storage.tsdb.min-block-duration", block),
     since("no-storage.tsdb.allow-overlapping-compaction", (2, 55), overlapping),
+    since("web.config.file", (2, 24), |_| always("/etc/prometheus/web_config/web-config.yaml")),
 ];
 
 /// Alertmanager's before and after those of its cluster's peers.
@@ -156,7 +157,10 @@ const ALERTMANAGER: [&[Row]; 2] = [
         row("cluster.pushpull-interval", |spec| given(&spec["clusterPushpullInterval"])),
         row("cluster.peer-timeout", |spec| given(&spec["clusterPeerTimeout"])),
     ],
-    &[row("cluster.reconnect-timeout", |_| always("5m"))],
+    &[
+        row("cluster.reconnect-timeout", |_| always("5m")),
+        since("web.config.file", (0, 22), |_| always("/etc/alertmanager/web_config/web-config.yaml")),
+    ],
 ];
 
 /// How many Alertmanagers are wanted.
@@ -326,6 +330,7 @@ mod tests {
                 "--cluster.label=m/main",
                 "--cluster.peer=alertmanager-main-0.alertmanager-operated:9094",
                 "--cluster.reconnect-timeout=5m",
+                "--web.config.file=/etc/alertmanager/web_config/web-config.yaml",
             ]
         );
         assert!(!with(json!({"version": "0.25.0"})).iter().any(|argument| argument.starts_with("--cluster.label")));

@@ -5,6 +5,7 @@ mod arguments;
 mod merge;
 mod pod;
 mod prometheus;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -23,6 +24,7 @@ pub(crate) use pod::{
     Place, Reloader, SetParts, containers, extra_mounts, image, pod_fields, pod_metadata, probe, reloader, resources, restricted,
     set_metadata, storage, text,
 };
+pub(crate) use web::{Web, scheme, web};
 
 /// The key of the configuration in its Secret; its content is gzipped YAML.
 pub const CONFIG_KEY: &str = "prometheus.yaml.gz";
@@ -236,12 +238,20 @@ pub fn owned_objects(prometheus: &Value, compiled: &Compiled) -> Owned {
     let assets = tls_assets(prometheus, &workload, &compiled.files);
     let volume = tls_volume(&assets);
     owned.objects.extend(assets);
+    let web = match web(prometheus, &workload, "/etc/prometheus") {
+        Ok(web) => web,
+        Err(error) => {
+            owned.failed = Some(format!("synchronizing web config secret failed: {error}"));
+            return owned;
+        }
+    };
+    owned.objects.push(web.secret.clone());
     let port = port_name(&prometheus["spec"]);
     let ports = json!([{"name": port, "port": 9090, "targetPort": port}]);
     owned.objects.extend(governing_service(prometheus, "prometheus-operated", "prometheus", ports));
     let rule_mounts = compiled.rules.mounts(&workload);
     for (shard, name) in stateful_set_names(prometheus).iter().enumerate() {
-        match prometheus::stateful_set(prometheus, name, shard, &rule_mounts, &volume) {
+        match prometheus::stateful_set(prometheus, name, shard, &rule_mounts, &volume, &web) {
             Ok(set) => owned.objects.push(set),
             Err(error) => {
                 owned.failed = Some(format!("making statefulset failed: make StatefulSet spec: {error}"));

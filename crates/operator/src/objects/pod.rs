@@ -52,6 +52,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) files: [&'a str; 2],
     /// Folders that it watches.
     pub(crate) watched: &'a [String],
+    /// The program's web configuration, if it reads one.
+    pub(crate) web: Option<&'a str>,
     /// The shard's number; -1 where there are no shards.
     pub(crate) shard: i64,
     /// Its mounts.
@@ -67,6 +69,7 @@ pub(crate) fn reloader(spec: &Value, of: &Reloader<'_>) -> Value {
         arguments.push("--watch-interval=0".to_owned());
     }
     arguments.push(if of.local { "--listen-address=localhost:8080".to_owned() } else { format!("--listen-address=:{port}") });
+    arguments.extend(of.web.map(|file| format!("--web-config-file={file}")));
     arguments.extend(of.reload.iter().cloned());
     let [packed, unpacked] = of.files;
     arguments.push(format!("--config-file={packed}"));
@@ -97,7 +100,7 @@ pub(crate) fn reloader(spec: &Value, of: &Reloader<'_>) -> Value {
 /// A probe by HTTP on a path below the route prefix.
 pub(crate) fn probe(spec: &Value, path: &str, more: Value) -> Value {
     let prefix = text(spec, "routePrefix").unwrap_or("/").trim_end_matches('/');
-    let mut probe = json!({"httpGet": {"path": format!("{prefix}{path}"), "port": super::port_name(spec), "scheme": "HTTP"}});
+    let mut probe = json!({"httpGet": {"path": format!("{prefix}{path}"), "port": super::port_name(spec), "scheme": super::web::scheme(spec).to_uppercase()}});
     if let (Some(probe), Value::Object(more)) = (probe.as_object_mut(), more) {
         probe.extend(more);
     }
@@ -115,7 +118,7 @@ pub(crate) struct Place {
 }
 
 /// A volume's name for a Secret or ConfigMap: a DNS label of at most 63 characters.
-fn label(prefix: &str, name: &str) -> String {
+pub(super) fn label(prefix: &str, name: &str) -> String {
     let mut out = String::new();
     for character in format!("{prefix}-{name}").to_lowercase().chars() {
         match character {

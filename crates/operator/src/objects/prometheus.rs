@@ -7,7 +7,7 @@ use super::pod::{
     Place, Reloader, SetParts, containers, extra_mounts, image, pod_fields, pod_metadata, probe, reloader, resources, restricted,
     set_metadata, storage, text,
 };
-use super::{port_name, prometheus_labels};
+use super::{Web, port_name, prometheus_labels, scheme};
 use crate::compile::workload_name;
 
 const PLACE: Place = Place { folder: "/etc/prometheus", data: "/prometheus", sub_path: "prometheus-db" };
@@ -36,7 +36,7 @@ fn startup(spec: &Value) -> (i64, i64) {
 /// How the reloader makes Prometheus read its configuration.
 fn reload(spec: &Value) -> Vec<String> {
     let prefix = text(spec, "routePrefix").unwrap_or("/").trim_end_matches('/');
-    let url = |path: &str| format!("http://localhost:9090{prefix}{path}");
+    let url = |path: &str| format!("{}://localhost:9090{prefix}{path}", scheme(spec));
     if spec["reloadStrategy"] == "ProcessSignal" {
         vec!["--reload-method=signal".to_owned(), format!("--runtimeinfo-url={}", url("/api/v1/status/runtimeinfo"))]
     } else {
@@ -95,6 +95,7 @@ pub(super) fn stateful_set(
     shard: usize,
     rule_maps: &[String],
     assets: &Value,
+    web: &Web,
 ) -> Result<Value, String> {
     let spec = &prometheus["spec"];
     let workload = workload_name(prometheus);
@@ -133,6 +134,16 @@ pub(super) fn stateful_set(
         reloader_mounts.push(json!({"name": map, "mountPath": path}));
         watched.push(path);
     }
+    let reads_web = crate::version::Version::of(spec).at_least(2, 24);
+    if reads_web {
+        volumes.extend(web.volumes.iter().cloned());
+        mounts.extend(web.mounts.iter().cloned());
+    }
+    // The reloader needs to know how to speak to Prometheus only where something is asked for.
+    let reloader_web = (reads_web && spec["web"].is_object()).then_some("/etc/prometheus/web_config/web-config.yaml");
+    if reloader_web.is_some() {
+        reloader_mounts.extend(web.mounts.iter().cloned());
+    }
     volumes.extend(store.volume);
     volumes.extend(spec["volumes"].as_array().into_iter().flatten().cloned());
 
@@ -142,6 +153,7 @@ pub(super) fn stateful_set(
         local: !init && spec["listenLocal"] == true,
         files: ["/etc/prometheus/config/prometheus.yaml.gz", "/etc/prometheus/config_out/prometheus.env.yaml"],
         watched: &watched,
+        web: reloader_web,
         shard: i64::try_from(shard).unwrap_or_default(),
         mounts: &reloader_mounts,
     };

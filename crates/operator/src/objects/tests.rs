@@ -49,6 +49,7 @@ fn a_prometheus_owns_these_in_this_order() {
             "ConfigMap prometheus-k8s-rulefiles-0",
             "Secret prometheus-k8s",
             "Secret prometheus-k8s-tls-assets-0",
+            "Secret prometheus-k8s-web-config",
             "Service prometheus-operated",
             "StatefulSet prometheus-k8s",
             "StatefulSet prometheus-k8s-shard-1",
@@ -200,8 +201,18 @@ fn a_field_of_an_alertmanager_is_found_in_its_set() {
         (json!({"replicas": -1}), "/spec/replicas", json!(0)),
         (json!({}), "/spec/template/spec/containers/0/resources/requests/memory", json!("200Mi")),
         (
+            json!({"web": {"tlsConfig": {"keyFile": "/k", "certFile": "/c"}}}),
+            "/spec/template/spec/containers/1/args/2",
+            json!("--reload-url=https://localhost:9093/-/reload"),
+        ),
+        (
+            json!({"web": {"tlsConfig": {"keyFile": "/k", "certFile": "/c"}}}),
+            "/spec/template/spec/containers/0/readinessProbe/httpGet/scheme",
+            json!("HTTPS"),
+        ),
+        (
             json!({"secrets": ["s"]}),
-            "/spec/template/spec/containers/1/args/5",
+            "/spec/template/spec/containers/1/args/6",
             json!("--watched-dir=/etc/alertmanager/secrets/s"),
         ),
         (
