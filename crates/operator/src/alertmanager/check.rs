@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use super::schema::Faults;
 use super::types::CONFIG;
 use super::versions::given;
-use super::{schema, told, validate};
+use super::{told, validate};
+use crate::config::is_empty;
 
 /// What a kind of receiver must have: one of the fields, else these words.
 const REQUIRED: [(&str, &[&str], &str); 16] = [
@@ -239,12 +240,12 @@ fn special(kind: &str, one: &Map<String, Value>) -> Result<(), String> {
 
 /// Whether the settings of an HTTP client fit together.
 fn check_http(http: &Value) -> Result<(), String> {
-    let is = |field: &str| !schema::is_empty(&http[field]) || http[field].is_object();
-    let both = |of: &str, one: &str, two: &str| !schema::is_empty(&http[of][one]) && !schema::is_empty(&http[of][two]);
+    let is = |field: &str| !is_empty(&http[field]) || http[field].is_object();
+    let both = |of: &str, one: &str, two: &str| !is_empty(&http[of][one]) && !is_empty(&http[of][two]);
     let bearer = is("bearer_token") || is("bearer_token_file");
     let basic = http["authorization"]["type"].as_str().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("basic"));
     let given = ["basic_auth", "oauth2", "authorization"].into_iter().filter(|field| is(field)).count();
-    let oauth2 = |field: &str| is("oauth2") && schema::is_empty(&http["oauth2"][field]);
+    let oauth2 = |field: &str| is("oauth2") && is_empty(&http["oauth2"][field]);
     for (wrong, why) in [
         (is("bearer_token") && is("bearer_token_file"), "at most one of bearer_token & bearer_token_file must be configured"),
         (

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::intervals;
 use super::text::{check_url, duration, host_port, print_duration};
 use super::versions::Rule;
+use crate::config::is_empty;
 
 /// How a field is read and printed.
 #[derive(Clone, Copy)]
@@ -312,16 +313,5 @@ fn switch(value: &Value) -> Option<bool> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-/// Whether a value counts as not given.
-pub(super) fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
     }
 }

@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::{Kind, Type, is_empty};
+use super::schema::{Kind, Type};
+use crate::config::is_empty;
 use crate::version::Version;
 
 /// What becomes of a type's fields; where there are several names, they have blanks between them.

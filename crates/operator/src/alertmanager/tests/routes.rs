@@ -104,7 +104,7 @@ fn old_versions_get_what_they_know() {
         assert_eq!(config["route"]["routes"][0], yaml(route), "{version}");
         let mut expected = yaml(inhibition);
         // What is empty is not written.
-        expected.as_object_mut().unwrap().retain(|_, value| !schema::is_empty(value));
+        expected.as_object_mut().unwrap().retain(|_, value| !crate::config::is_empty(value));
         assert_eq!(config["inhibit_rules"][0], expected, "{version}");
         assert_eq!(config["mute_time_intervals"].is_array(), intervals, "{version}");
     }
