@@ -2,6 +2,8 @@
 //!
 //! The first is what `v4.channel.k8s.io` and `v5.channel.k8s.io` mean, the second what kubectl calls tunnelling.
 
+use std::time::Duration;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
@@ -23,6 +25,21 @@ const MAX_MESSAGE: usize = 4 << 20;
 
 /// The channel whose messages say, in version 5, that the channel they name has ended.
 const CLOSE: u8 = 255;
+
+/// How long a client that was told everything may take to close.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Both directions of a connection, to its end. A client that is gone takes both with it. One that was told everything is read on until
+/// it closes (RFC 6455 section 7.1.1): a socket that is closed with unread bytes is reset, and what was told is lost on its way.
+async fn until_closed(sending: impl Future<Output = ()>, receiving: impl Future<Output = ()>) {
+    let mut receiving = std::pin::pin!(receiving);
+    tokio::select! {
+        () = &mut receiving => {}
+        () = sending => {
+            let _ = tokio::time::timeout(CLOSING, receiving).await;
+        }
+    }
+}
 
 /// The value of `Sec-WebSocket-Accept` for a client's key (RFC 6455 section 4.2.2).
 pub fn accept_key(key: &[u8]) -> String {
@@ -48,13 +65,7 @@ where
         pipes.push(Pipe { input, output: Output { id: id.into(), queue: queue.clone() } });
     }
     let (sink, stream) = server(io).await.split();
-    tokio::spawn(async move {
-        // A client that is gone takes both directions with it; one that was told everything is closed.
-        tokio::select! {
-            () = receive(stream, inputs) => {}
-            () = send(sink, outgoing) => {}
-        }
-    });
+    tokio::spawn(until_closed(send(sink, outgoing), receive(stream, inputs)));
     pipes
 }
 
@@ -131,7 +142,33 @@ where
             }
             let _ = writer.shutdown().await;
         };
-        tokio::select! { () = to_peer => {}, () = from_peer => {} }
+        until_closed(to_peer, from_peer).await;
     });
     theirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that is told everything while it still has something to say can say it, and is told that the connection is over.
+    #[tokio::test]
+    async fn a_client_that_still_sends_is_read_until_it_closes() {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let mut client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        let mut pipes = channels(ours, 2).await;
+        assert!(pipes.remove(0).output.send("all").await);
+        drop(pipes);
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::binary(b"\0all".as_slice()));
+        // The server has nothing more to do; its side of the connection must still be there.
+        tokio::task::yield_now().await;
+        for _ in 0..20 {
+            client.send(Message::binary(b"\x01more".as_slice())).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.next().await.unwrap().unwrap(), ended());
+        // The library's answer to that is on its way now, and ends the connection well before the server loses its patience.
+        let rest = tokio::time::timeout(CLOSING / 2, client.next()).await.expect("it is closed at once");
+        assert!(rest.is_none(), "{rest:?}");
+    }
 }
