@@ -53,5 +53,6 @@ pub use journal::JournalError;
 pub use resource::Resource;
 pub use server::{ApiServer, Builder, StartError};
 pub use store::Stored;
+pub use structural::{Complaint, complaints};
 pub use table::human_duration;
 pub use watch::{WatchEvent, Watcher};

@@ -101,6 +101,33 @@ pub(crate) fn validate(object: &Value, schema: &Value) -> Causes {
     causes
 }
 
+/// What is wrong with an object of a file, by its schema.
+pub struct Complaint {
+    /// JSON pointer to the field.
+    pub pointer: String,
+    /// What is wrong with it, as the API server would say it.
+    pub message: String,
+    /// Whether the value has another type than the field: no typed program could read it.
+    pub undecodable: bool,
+}
+
+/// What an API server would say to an object: the fields that it would drop, then the reasons for which it would refuse the rest.
+pub fn complaints(object: &Value, schema: &Value) -> Vec<Complaint> {
+    let mut known = object.clone();
+    let dropped = prune(&mut known, schema).into_iter().map(|path| Complaint {
+        pointer: pointer(&path),
+        message: format!("unknown field \"{path}\""),
+        undecodable: false,
+    });
+    default(&mut known, schema);
+    let refused = validate(&known, schema).into_iter().map(|(path, reason, message)| Complaint {
+        pointer: pointer(&path),
+        message: format!("{path}: {message}"),
+        undecodable: reason == "FieldValueTypeInvalid",
+    });
+    dropped.chain(refused).collect()
+}
+
 /// The JSON type as kube-openapi names it.
 fn type_name(value: &Value) -> &'static str {
     match value {

@@ -159,7 +159,7 @@ fn stateful_set(alertmanager: &Value, workload: &str, generated: &str, assets: V
         local: !init && spec["listenLocal"] == true,
         files: ["/etc/alertmanager/config/alertmanager.yaml.gz", "/etc/alertmanager/config_out/alertmanager.env.yaml"],
         watched: &watched,
-        web: reads_web.then_some("/etc/alertmanager/web_config/web-config.yaml"),
+        web: reads_web.then_some(web.file.as_str()),
         shard: -1,
         mounts: &reloader_mounts,
     };

@@ -30,6 +30,7 @@ mod selection;
 mod service_discovery;
 mod service_monitor;
 mod status;
+pub mod types;
 mod version;
 
 pub use alertmanager::{ALERTMANAGER_KEY, CompiledAlertmanager, compile_alertmanager};

@@ -2,8 +2,12 @@
 //! budget: a bundle of custom resource definitions has more than a quarter of a million nodes. *Scenario* files are
 //! read strictly. Writing quotes every scalar that a YAML 1.1 reader would take for something else.
 
+mod places;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub use places::{Places, placed_manifests};
 
 /// A YAML text could not be read; the message holds line and column.
 #[derive(Debug, thiserror::Error)]
@@ -20,23 +24,30 @@ fn error(error: &serde_yaml::Error) -> YamlError {
     YamlError { message: error.to_string(), at }
 }
 
+/// All documents of a text, read as kubectl reads manifests.
+fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
+    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
+    serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))
+}
+
+/// Whether a document is a `List`, which stands for its items.
+fn is_list(document: &Value) -> bool {
+    document["kind"] == "List"
+}
+
 /// Reads all documents of a manifest file; empty ones are left out, `List` objects are unpacked.
 ///
 /// # Errors
 /// When the text is not YAML.
 pub fn manifests(text: &str) -> Result<Vec<Value>, YamlError> {
-    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
-    let documents: Vec<Value> = serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
-    let mut objects = Vec::with_capacity(documents.len());
-    for document in documents {
-        match document {
-            Value::Null => {}
-            Value::Object(mut list) if list.get("kind") == Some(&Value::from("List")) => {
-                if let Some(Value::Array(items)) = list.remove("items") {
-                    objects.extend(items);
-                }
+    let mut objects = Vec::new();
+    for mut document in documents(text)? {
+        if is_list(&document) {
+            if let Value::Array(items) = document["items"].take() {
+                objects.extend(items);
             }
-            other => objects.push(other),
+        } else if !document.is_null() {
+            objects.push(document);
         }
     }
     Ok(objects)
@@ -47,9 +58,7 @@ pub fn manifests(text: &str) -> Result<Vec<Value>, YamlError> {
 /// # Errors
 /// When the text is not YAML.
 pub fn first_document(text: &str) -> Result<Value, YamlError> {
-    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
-    let documents: Vec<Value> = serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
-    Ok(documents.into_iter().next().unwrap_or_default())
+    Ok(documents(text)?.into_iter().next().unwrap_or_default())
 }
 
 /// Reads one document strictly into a type: only `true` and `false` are booleans, a key may not come twice.

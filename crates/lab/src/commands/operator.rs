@@ -32,6 +32,16 @@ pub(super) struct Render {
     rules: bool,
 }
 
+/// A place in a file, after its name.
+fn shown(at: Option<(usize, usize)>) -> String {
+    at.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"))
+}
+
+/// What an API server would say to an object of the operator's kinds.
+fn complaints(object: &Value) -> Vec<apiserver::Complaint> {
+    operator::types::schema_of(object).map(|schema| apiserver::complaints(object, &schema)).unwrap_or_default()
+}
+
 /// Says why there is no configuration.
 fn failure(kind: &str, owner: &Value, why: Option<String>) -> Failure {
     Failure::new(Exit::Usage, format!("{kind} {}: {}", object::key(owner), why.unwrap_or_default()))
@@ -47,16 +57,27 @@ impl Operator {
 impl Render {
     fn objects(&self) -> Result<Vec<Value>> {
         let mut objects = Vec::new();
+        let mut unreadable = Vec::new();
         for file in &self.files {
-            let name = file.display();
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-            let read = wire::yaml::manifests(&text).map_err(|error| {
-                let place = error.at.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
-                Failure::new(Exit::Usage, format!("{name}{place}: {}", error.message))
-            })?;
-            objects.extend(read);
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Failure::new(Exit::Usage, format!("{name}: cannot be read: {error}")))?;
+            let read = wire::yaml::placed_manifests(&text)
+                .map_err(|error| Failure::new(Exit::Usage, format!("{name}{}: {}", shown(error.at), error.message)))?;
+            for (object, places) in read {
+                for complaint in complaints(&object) {
+                    let at = shown(places.at(&complaint.pointer));
+                    let told = format!("{name}{at}: {} {}: {}", object::kind(&object), object::key(&object), complaint.message);
+                    if complaint.undecodable {
+                        unreadable.push(told);
+                    } else {
+                        eprintln!("{told}");
+                    }
+                }
+                objects.push(object);
+            }
         }
-        Ok(objects)
+        if unreadable.is_empty() { Ok(objects) } else { Err(Failure::new(Exit::Usage, unreadable.join("\n")).into()) }
     }
 
     /// The object of a kind that is meant.
@@ -65,7 +86,11 @@ impl Render {
         of_kind().find(|found| object::key(found) == named).cloned().ok_or_else(|| {
             let there: Vec<String> = of_kind().map(object::key).collect();
             let failure = Failure::new(Exit::Usage, format!("there is no {kind} {named:?} in these files"));
-            failure.hint(format!("there are: {}", there.join(", "))).into()
+            match there.as_slice() {
+                [] => failure.hint(format!("add the file of the {kind} object")),
+                there => failure.hint(format!("there are: {}", there.join(", "))),
+            }
+            .into()
         })
     }
 

@@ -3,7 +3,7 @@
 //! machine, and in-cluster discovery gets the address and the ServiceAccount that a container would find by itself.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,16 +55,10 @@ async fn work(context: &ContainerContext) -> Result<()> {
     loop {
         changes.borrow_and_update();
         let text = render(context, &from).await?;
-        let old = tokio::fs::read_to_string(&to).await.unwrap_or_default();
-        if old != text {
-            tokio::fs::write(&to, &text).await.with_context(|| format!("cannot write {}", to.display()))?;
-        }
+        write_changed(&to, &text).await?;
         if let Some(web) = &web {
             let text = tokio::fs::read_to_string(web).await.with_context(|| format!("cannot read {}", web.display()))?;
-            let beside = to.with_file_name(WEB_CONFIG);
-            tokio::fs::write(&beside, context.localise_for_pod(&text))
-                .await
-                .with_context(|| format!("cannot write {}", beside.display()))?;
+            write_changed(&to.with_file_name(WEB_CONFIG), &context.localise_for_pod(&text)).await?;
         }
         if once {
             return Ok(());
@@ -74,6 +68,15 @@ async fn work(context: &ContainerContext) -> Result<()> {
             return std::future::pending().await;
         }
     }
+}
+
+/// Writes a file, unless it holds the text already.
+async fn write_changed(path: &Path, text: &str) -> Result<()> {
+    let old = tokio::fs::read_to_string(path).await.unwrap_or_default();
+    if old != text {
+        tokio::fs::write(path, text).await.with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Scheme, and port and path of a reload, from the URL of it or of something else of the same server.

@@ -140,7 +140,7 @@ pub(super) fn stateful_set(
         mounts.extend(web.mounts.iter().cloned());
     }
     // The reloader needs to know how to speak to Prometheus only where something is asked for.
-    let reloader_web = (reads_web && spec["web"].is_object()).then_some("/etc/prometheus/web_config/web-config.yaml");
+    let reloader_web = (reads_web && spec["web"].is_object()).then_some(web.file.as_str());
     if reloader_web.is_some() {
         reloader_mounts.extend(web.mounts.iter().cloned());
     }

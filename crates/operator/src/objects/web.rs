@@ -16,6 +16,8 @@ const KEY: &str = "web-config.yaml";
 
 /// What `spec.web` makes of a workload.
 pub(crate) struct Web {
+    /// Where the pods find the file.
+    pub(crate) file: String,
     /// The Secret that holds the configuration.
     pub(crate) secret: Value,
     /// The volumes of configuration and certificates.
@@ -134,10 +136,12 @@ pub(crate) fn web(owner: &Value, workload: &str, folder: &str) -> Result<Web, St
     let asked = &owner["spec"]["web"];
     let folder = format!("{folder}/web_config");
     let name = format!("{workload}-web-config");
+    let path = format!("{folder}/{KEY}");
     let mut web = Web {
         secret: Value::Null,
         volumes: vec![json!({"name": "web-config", "secret": {"secretName": name}})],
-        mounts: vec![json!({"name": "web-config", "readOnly": true, "subPath": KEY, "mountPath": format!("{folder}/{KEY}")})],
+        mounts: vec![json!({"name": "web-config", "readOnly": true, "subPath": KEY, "mountPath": path})],
+        file: path,
     };
     let mut file = Map::new();
     if asked["tlsConfig"].is_object() {

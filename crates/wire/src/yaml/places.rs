@@ -1,0 +1,136 @@
+//! Where in a file each part of a document stands, for messages about files that people write.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::{Located, YamlError, error, place};
+
+/// The places of a document's parts.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+pub struct Places(Located<Node>);
+
+enum Node {
+    Scalar,
+    List(Vec<Places>),
+    Map(Vec<(String, Places)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Nodes)
+    }
+}
+
+struct Nodes;
+
+impl<'de> Visitor<'de> for Nodes {
+    type Value = Node;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("YAML")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+        let mut found = Vec::new();
+        while let Some(element) = list.next_element()? {
+            found.push(element);
+        }
+        Ok(Node::List(found))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut found = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            found.push(entry);
+        }
+        Ok(Node::Map(found))
+    }
+}
+
+impl Places {
+    fn part(&self, name: &str) -> Option<&Self> {
+        match &self.0.value {
+            Node::Scalar => None,
+            Node::List(list) => list.get(name.parse::<usize>().ok()?),
+            Node::Map(fields) => fields.iter().find(|(field, _)| field == name).map(|(_, part)| part),
+        }
+    }
+
+    /// Line and column, both from 1, of what a JSON pointer (RFC 6901) names, or of the innermost part on the way there.
+    pub fn at(&self, pointer: &str) -> Option<(usize, usize)> {
+        let mut part = self;
+        for name in pointer.split('/').skip(1) {
+            let Some(next) = part.part(&name.replace("~1", "/").replace("~0", "~")) else { break };
+            part = next;
+        }
+        place(&part.0)
+    }
+}
+
+/// The objects of a manifest file as [`super::manifests`] reads them, with the places of their parts.
+///
+/// # Errors
+/// When the text is not YAML.
+pub fn placed_manifests(text: &str) -> Result<Vec<(Value, Places)>, YamlError> {
+    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
+    let places: Vec<Places> = serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
+    let mut objects = Vec::new();
+    for (document, places) in super::documents(text)?.into_iter().zip(places) {
+        match (document, places) {
+            (Value::Null, _) => {}
+            (document, Places(Located { value: Node::Map(fields), .. })) if super::is_list(&document) => {
+                let parts = fields.into_iter().find(|(name, _)| name == "items").map(|(_, items)| items.0.value);
+                let Some(Node::List(parts)) = parts else { continue };
+                let items = document["items"].as_array().cloned().unwrap_or_default();
+                objects.extend(items.into_iter().zip(parts));
+            }
+            other => objects.push(other),
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_a_place() {
+        let text = "# two\nkind: A\nspec:\n  ports:\n    - name: web\n      port: 1\n---\n---\nkind: List\nitems:\n- kind: B\n- kind: C\n  a/b: [1, {x: true}]\n";
+        let objects = placed_manifests(text).unwrap();
+        let kinds: Vec<&str> = objects.iter().filter_map(|(object, _)| object["kind"].as_str()).collect();
+        assert_eq!(kinds, ["A", "B", "C"]);
+        let at = |index: usize, pointer: &str| objects[index].1.at(pointer);
+        assert_eq!(at(0, "/spec/ports/0/port"), Some((6, 13)));
+        assert_eq!(at(0, "/spec/ports/0/none/deeper"), at(0, "/spec/ports/0"), "the innermost that is there");
+        assert_eq!(at(1, "/kind"), Some((11, 9)));
+        assert_eq!(at(2, "/a~1b/1/x"), Some((13, 16)));
+    }
+}
