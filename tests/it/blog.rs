@@ -27,6 +27,7 @@ fn own_prometheus() -> Result<()> {
             prometheus_operator: None,
             stack: Stack::Small,
             full_size: false,
+            bare: false,
         };
         let lab = Lab::start(&options).await?;
         let client = lab.client();

@@ -10,6 +10,7 @@ mod command_line;
 mod container;
 mod contract;
 mod operator;
+mod providers;
 mod reconcile;
 mod relabel;
 mod scenarios;
@@ -31,5 +32,6 @@ fn main() {
     trials.extend(contract::trials());
     trials.extend(relabel::trials());
     trials.extend(why::trials());
+    trials.extend(providers::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -48,6 +48,7 @@ impl Bench {
             fast_alerts: false,
             stack: Stack::Small,
             full_size: false,
+            bare: false,
             prometheus_operator: operator(folder.path())?,
         };
         let lab = Lab::start(&options).await?;

@@ -157,6 +157,7 @@ fn every_link() -> Result<()> {
             prometheus_operator: None,
             stack: Stack::Small,
             full_size: false,
+            bare: false,
         };
         let lab = Lab::start(&options).await?;
         let result = async {

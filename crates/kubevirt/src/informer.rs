@@ -25,6 +25,7 @@ pub(crate) struct Informer {
     selectors: String,
     /// Objects by key.
     objects: Mutex<BTreeMap<String, Value>>,
+    /// Whether the first list is in; told again with each change.
     synced: watch::Sender<bool>,
 }
 
@@ -53,6 +54,24 @@ impl Informer {
     /// Waits until the first list is in.
     pub(crate) async fn synced(&self) {
         let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// What is found in the objects, as soon as something is.
+    pub(crate) async fn until<T>(&self, found: impl Fn(&[Value]) -> Option<T>) -> T {
+        let mut changes = self.synced.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(found) = found(&self.objects()) {
+                return found;
+            }
+            // The sender is ours: it is there as long as we are.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Whether it watches the collection at this path.
+    pub(crate) fn watches(&self, path: &str) -> bool {
+        self.path == path
     }
 
     /// The objects that are known now.
@@ -172,6 +191,8 @@ impl Informer {
             Some("BOOKMARK") => {}
             _ => return None,
         }
+        drop(objects);
+        self.synced.send_replace(true);
         version
     }
 }

@@ -60,7 +60,12 @@ fn definition(row: &[String]) -> Value {
     })
 }
 
-/// Creates everything that is not there yet.
+/// The collection of KubeVirt objects.
+const KUBEVIRTS: &str = "/apis/kubevirt.io/v1/kubevirts";
+/// What keeps a KubeVirt object until its components are gone.
+const FINALIZER: &str = "foregroundDeleteKubeVirt";
+
+/// Installs while there is a KubeVirt object, and takes everything off again when it is deleted. Never ends.
 pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, informers: &[Arc<Informer>], log: &Log) {
     let objects = match wire::yaml::manifests(manifest) {
         Ok(objects) => objects,
@@ -69,20 +74,45 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
             return;
         }
     };
-    for manifest in release.definitions.iter().map(|row| definition(row)).chain(objects) {
-        let Some(path) = collection(&manifest) else {
-            log.error("strategy.go:80", &format!("{} cannot be installed", object::kind(&manifest)));
+    let objects: Vec<Value> = release.definitions.iter().map(|row| definition(row)).chain(objects).collect();
+    let Some(kubevirts) = informers.iter().find(|informer| informer.watches(KUBEVIRTS)) else {
+        log.error("kubevirt.go:600", "KubeVirt objects are not watched");
+        return;
+    };
+    loop {
+        let kubevirt = kubevirts.until(|all| all.iter().find(|found| !object::is_deleting(found)).cloned()).await;
+        create(client, &objects, informers, log).await;
+        report(client, release, &kubevirt, log).await;
+        let key = object::key(&kubevirt);
+        let going = |all: &[Value]| {
+            let found = all.iter().find(|found| object::key(found) == key);
+            found.is_none_or(object::is_deleting).then(|| found.cloned())
+        };
+        let deleted = kubevirts.until(going).await;
+        remove(client, &objects, log).await;
+        if let Some(kubevirt) = deleted {
+            release_object(client, &kubevirt, log).await;
+        }
+        kubevirts.until(|all| all.iter().all(|found| object::key(found) != key).then_some(())).await;
+    }
+}
+
+/// Creates everything that is not there yet.
+async fn create(client: &Client, objects: &[Value], informers: &[Arc<Informer>], log: &Log) {
+    for manifest in objects {
+        let Some(path) = collection(manifest) else {
+            log.error("strategy.go:80", &format!("{} cannot be installed", object::kind(manifest)));
             continue;
         };
         // After a restart the caches know what the last leader made.
-        if informers.iter().any(|informer| informer.holds(&path, &object::key(&manifest))) {
+        if informers.iter().any(|informer| informer.holds(&path, &object::key(manifest))) {
             continue;
         }
         loop {
-            match client.request(Method::POST, &path, "application/json", Some(&manifest), None).await {
+            match client.request(Method::POST, &path, "application/json", Some(manifest), None).await {
                 Ok(_) | Err(Failure::Status(409, _)) => break,
                 Err(failure) => {
-                    let what = format!("{} {}", object::kind(&manifest), object::key(&manifest));
+                    let what = format!("{} {}", object::kind(manifest), object::key(manifest));
                     log.error("create.go:214", &format!("unable to create {what}: {}", failure.message()));
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 }
@@ -90,20 +120,48 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
         }
     }
     log.info("kubevirt.go:1102", "all KubeVirt components are created");
-    report(client, release, informers, log).await;
+}
+
+/// Deletes everything that was created, the last first.
+async fn remove(client: &Client, objects: &[Value], log: &Log) {
+    for manifest in objects.iter().rev() {
+        let Some(path) = collection(manifest) else { continue };
+        let path = format!("{path}/{}", object::name(manifest));
+        if let Err(failure) = client.request(Method::DELETE, &path, "application/json", None, None).await
+            && !matches!(failure, Failure::Status(404, _))
+        {
+            let what = format!("{} {}", object::kind(manifest), object::key(manifest));
+            log.error("delete.go:99", &format!("unable to delete {what}: {}", failure.message()));
+        }
+    }
+    log.info("kubevirt.go:1303", "all KubeVirt components are deleted");
+}
+
+fn path_of(kubevirt: &Value) -> String {
+    format!("/apis/kubevirt.io/v1/namespaces/{}/kubevirts/{}", object::namespace(kubevirt), object::name(kubevirt))
+}
+
+/// Lets a deleted KubeVirt object go.
+async fn release_object(client: &Client, kubevirt: &Value, log: &Log) {
+    let patch = json!({"metadata": {"finalizers": null}});
+    let patched = client.request(Method::PATCH, &path_of(kubevirt), "application/merge-patch+json", Some(&patch), None).await;
+    if let Err(failure) = patched {
+        log.error("kubevirt.go:1310", &format!("unable to remove the finalizer: {}", failure.message()));
+    }
 }
 
 /// Writes phase and version into the KubeVirt object.
-async fn report(client: &Client, release: &Release, informers: &[Arc<Informer>], log: &Log) {
-    let found = informers.iter().flat_map(|informer| informer.objects()).find(|object| object["kind"] == "KubeVirt");
-    let Some(kubevirt) = found else {
-        log.info("kubevirt.go:600", "no KubeVirt object yet");
-        return;
-    };
-    let path = format!("/apis/kubevirt.io/v1/namespaces/{}/kubevirts/{}", object::namespace(&kubevirt), object::name(&kubevirt));
-    let patch = json!([{"op": "add", "path": "/metadata/finalizers", "value": ["foregroundDeleteKubeVirt"]}]);
+async fn report(client: &Client, release: &Release, kubevirt: &Value, log: &Log) {
+    let path = path_of(kubevirt);
+    let patch = json!([{"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]}]);
     let patched = client.request(Method::PATCH, &path, "application/json-patch+json", Some(&patch), None).await;
-    let Ok((_, mut current)) = patched else { return };
+    let mut current = match patched {
+        Ok((_, current)) => current,
+        Err(failure) => {
+            log.error("kubevirt.go:600", &format!("unable to add the finalizer: {}", failure.message()));
+            return;
+        }
+    };
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let condition = |kind: &str, status: &str, reason: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": "All components are ready.",

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wire::Body;
 
-use crate::embedded::{self, Lab};
+use crate::embedded::Lab;
 use crate::exit::{Exit, Failure};
 use crate::state::LabRecord;
 
@@ -58,7 +58,7 @@ pub fn serve(lab: &Arc<Lab>, token: &str, stop: CancellationToken) -> Result<Soc
 async fn handle(lab: &Lab, request: Request<Incoming>, stop: &CancellationToken) -> Response<Body> {
     let (head, body) = request.into_parts();
     match (&head.method, head.uri.path()) {
-        (&Method::GET, "/missing") => control_answer(StatusCode::OK, &embedded::missing(&lab.client(), lab.release())),
+        (&Method::GET, "/missing") => control_answer(StatusCode::OK, &lab.missing()),
         (&Method::GET, "/notifications") => control_answer(StatusCode::OK, &lab.notifications().list()),
         (&Method::GET, "/reconcile") => {
             let query = kubeapi::Query::parse(head.uri.query().unwrap_or_default());

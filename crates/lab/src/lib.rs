@@ -5,6 +5,7 @@ pub mod control;
 pub mod embedded;
 pub mod exit;
 pub mod manifests;
+mod provider;
 pub mod scenarios;
 pub mod state;
 pub mod tools;

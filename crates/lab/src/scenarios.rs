@@ -95,6 +95,7 @@ pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Res
         prometheus_operator: None,
         stack: loaded.scenario.given.stack,
         full_size: false,
+        bare: false,
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };

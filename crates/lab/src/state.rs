@@ -241,6 +241,15 @@ impl LabDir {
                 format!("start it: cargo xtask lab up --name {}", self.name)
             })
         };
+        if crate::provider::record::ClusterRecord::is_in(&self.path()) {
+            bail!(
+                Failure::new(
+                    Exit::Usage,
+                    format!("lab {:?} is on a real cluster; this works on the embedded lab alone", self.name)
+                )
+                .hint("see docs/providers.md for what each provider can do")
+            );
+        }
         if !self.is_running() {
             bail!(not_running());
         }

@@ -22,7 +22,7 @@ pub(super) struct Kubeconfig {
 impl Kubeconfig {
     pub(super) fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
-        dir.running()?;
+        super::reachable(&dir)?;
         let path = dir.kubeconfig();
         if self.merge {
             let target = own_kubeconfig()?;

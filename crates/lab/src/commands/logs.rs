@@ -38,7 +38,7 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
-        dir.running()?;
+        super::reachable(&dir)?;
         let client = kube_client(&dir.kubeconfig(), None).await?;
         let pods: Api<Pod> = match &self.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),

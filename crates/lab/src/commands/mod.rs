@@ -22,6 +22,7 @@ mod kubeconfig;
 mod ledger;
 mod logs;
 mod notifications;
+mod open;
 mod operator;
 mod query;
 mod scenario;
@@ -38,6 +39,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
+use crate::provider::record::ClusterRecord;
 use crate::state::{LabDir, StateRoot};
 
 /// A lab for KubeVirt monitoring: a cluster with Prometheus and KubeVirt, with faults on its API.
@@ -60,6 +62,8 @@ enum Command {
     Logs(logs::Logs),
     /// Ask the lab's Prometheus.
     Query(query::Query),
+    /// Open a way to Prometheus, Grafana, Alertmanager or a component's metrics.
+    Open(open::Open),
     /// Show what Alertmanager has sent to the lab: which alerts fired, and which are over.
     Notifications(notifications::Notifications),
     /// Print the path of the lab's kubeconfig.
@@ -136,6 +140,26 @@ impl Proxied {
     }
 }
 
+/// The Prometheus of a lab: at its address in an embedded one, through the API server elsewhere.
+pub(crate) async fn prometheus_of(dir: &LabDir) -> Result<metrics::Client> {
+    if let Some(record) = ClusterRecord::of(dir) {
+        let cluster = crate::why::Cluster::new(status::kube_client(&dir.kubeconfig(), None).await?);
+        let object = cluster.prometheus_object(Some(&record.prometheus)).await?;
+        return Ok(cluster.prometheus(&object));
+    }
+    dir.running()?;
+    let overview = status::overview(&dir.kubeconfig()).await?;
+    match overview.prometheus() {
+        Some(url) => Ok(metrics::Client::new(&url)),
+        None => Err(Failure::new(Exit::LabFailed, "no Prometheus has an address yet").hint("see `lab status`").into()),
+    }
+}
+
+/// Refuses a lab that is not there, whatever it would run on.
+pub(crate) fn reachable(dir: &LabDir) -> Result<()> {
+    if ClusterRecord::of(dir).is_some() { Ok(()) } else { dir.running().map(|_| ()) }
+}
+
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -176,6 +200,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Status(command) => command.run().await,
         Command::Logs(command) => command.run().await,
         Command::Query(command) => command.run().await,
+        Command::Open(command) => command.run().await,
         Command::Notifications(command) => command.run().await,
         Command::Kubeconfig(command) => command.run(),
         Command::Token(command) => command.run(),

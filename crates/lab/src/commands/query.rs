@@ -1,10 +1,10 @@
 //! `lab query`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, Which, status};
+use super::{Output, Which};
 use crate::exit::{Exit, Failure};
 
 #[derive(Args)]
@@ -20,13 +20,8 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) async fn run(self) -> Result<Exit> {
-        let dir = self.which.dir()?;
-        dir.running()?;
-        let overview = status::overview(&dir.kubeconfig()).await?;
-        let Some(url) = overview.prometheus() else {
-            bail!(Failure::new(Exit::LabFailed, "no Prometheus has an address yet").hint("see `lab status`"));
-        };
-        let samples = metrics::Client::new(&url)
+        let samples = super::prometheus_of(&self.which.dir()?)
+            .await?
             .query(&self.expression)
             .await
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::{Output, Which};
 use crate::exit::{Exit, Failure};
+use crate::provider::record::ClusterRecord;
+use crate::state::LabDir;
 
 #[derive(Args)]
 pub(super) struct Status {
@@ -89,19 +91,38 @@ pub(crate) async fn overview(kubeconfig: &Path) -> Result<Overview> {
     if let Some(url) = overview.prometheus()
         && let Ok(targets) = metrics::Client::new(&url).targets().await
     {
-        overview.targets = targets
-            .active_targets
-            .into_iter()
-            .filter(|target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics"))
-            .collect();
+        overview.targets = of_kubevirt(targets.active_targets);
     }
     Ok(overview)
+}
+
+/// The targets of KubeVirt's Service.
+pub(crate) fn of_kubevirt(targets: Vec<Target>) -> Vec<Target> {
+    let ours = |target: &Target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics");
+    targets.into_iter().filter(ours).collect()
 }
 
 /// The counter's name in a release.
 pub(crate) fn requests_metric(release: &str) -> String {
     kubevirt::Release::load(release)
         .map_or_else(|_| "kubevirt_rest_client_requests_total".to_owned(), |release| release.client.requests)
+}
+
+fn pods_table(pods: &[PodLine]) -> String {
+    let rows = pods
+        .iter()
+        .map(|pod| {
+            vec![
+                pod.namespace.clone(),
+                pod.name.clone(),
+                if pod.ready { "ready" } else { pod.phase.as_str() }.to_owned(),
+                pod.restarts.to_string(),
+                pod.address.clone(),
+                if pod.simulated { "simulated" } else { "real" }.to_owned(),
+            ]
+        })
+        .collect();
+    super::table(&["namespace", "pod", "status", "restarts", "address", "program"], rows)
 }
 
 pub(crate) fn targets_table(targets: &[Target]) -> String {
@@ -128,6 +149,9 @@ pub(crate) fn targets_table(targets: &[Target]) -> String {
 impl Status {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
+        if let Some(record) = ClusterRecord::of(&dir) {
+            return self.of_cluster(&dir, &record).await;
+        }
         let record = dir.running()?;
         let overview = overview(&dir.kubeconfig()).await?;
         let document = serde_json::json!({
@@ -149,22 +173,50 @@ impl Status {
         say!("API server {} · through the fault proxy {}", record.api_url, record.service_url);
         say!("Prometheus {}", overview.prometheus().unwrap_or_else(|| "none".to_owned()));
         say!("kubeconfig {}\n", dir.kubeconfig().display());
-        let rows = overview
-            .pods
-            .iter()
-            .map(|pod| {
-                vec![
-                    pod.namespace.clone(),
-                    pod.name.clone(),
-                    if pod.ready { "ready" } else { pod.phase.as_str() }.to_owned(),
-                    pod.restarts.to_string(),
-                    pod.address.clone(),
-                    if pod.simulated { "simulated" } else { "real" }.to_owned(),
-                ]
-            })
-            .collect();
-        say_text!(super::table(&["namespace", "pod", "status", "restarts", "address", "program"], rows));
+        say_text!(pods_table(&overview.pods));
         say!();
+        say_text!(targets_table(&overview.targets));
+        Ok(Exit::Success)
+    }
+
+    /// The same of a lab on a real cluster; of that, the namespaces of the lab.
+    async fn of_cluster(&self, dir: &LabDir, record: &ClusterRecord) -> Result<Exit> {
+        let mut overview = overview(&dir.kubeconfig()).await?;
+        overview.pods.retain(|pod| ["monitoring", "kubevirt"].contains(&pod.namespace.as_str()));
+        let prometheus = super::prometheus_of(dir).await?;
+        let targets = prometheus.targets().await;
+        overview.targets = targets.as_ref().map(|targets| of_kubevirt(targets.active_targets.clone())).unwrap_or_default();
+        let ways = super::open::ways();
+        let document = serde_json::json!({
+            "name": record.name, "provider": record.provider, "kubernetes": record.kubernetes, "kubevirt": record.kubevirt,
+            "kubePrometheus": record.kube_prometheus, "complete": record.complete, "kubeconfig": dir.kubeconfig(),
+            "prometheus": record.prometheus, "open": ways, "pods": overview.pods, "targets": overview.targets,
+        });
+        if self.output.json(&document) {
+            return Ok(Exit::Success);
+        }
+        let installed = |of: &Option<String>| of.clone().unwrap_or_else(|| "the cluster's own".to_owned());
+        say!(
+            "lab {:?}: {} · Kubernetes {} · kube-prometheus {} · KubeVirt {}",
+            record.name,
+            record.provider.name(),
+            record.kubernetes,
+            installed(&record.kube_prometheus),
+            installed(&record.kubevirt)
+        );
+        if !record.complete {
+            say!("its installation did not come to its end; run `lab up` again to go on");
+        }
+        say!("kubeconfig {}", dir.kubeconfig().display());
+        for (name, url) in ways {
+            say!("{url}  while `lab open {name}` runs");
+        }
+        say!();
+        say_text!(pods_table(&overview.pods));
+        say!();
+        if let Err(error) = targets {
+            say!("Prometheus {} does not answer: {error}", record.prometheus);
+        }
         say_text!(targets_table(&overview.targets));
         Ok(Exit::Success)
     }

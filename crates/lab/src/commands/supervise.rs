@@ -49,6 +49,9 @@ pub(super) struct Supervise {
     /// Whether there are three Alertmanagers.
     #[arg(long)]
     full: bool,
+    /// Whether nothing is installed.
+    #[arg(long)]
+    bare: bool,
 }
 
 impl Supervise {
@@ -81,6 +84,7 @@ impl Supervise {
             prometheus_operator: self.prometheus_operator.clone(),
             stack: if self.small { Stack::Small } else { Stack::Full },
             full_size: self.full,
+            bare: self.bare,
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,11 +1,13 @@
 //! `lab up`.
 
+mod cluster;
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use metrics::Sample;
 use serde_json::json;
@@ -15,22 +17,10 @@ use super::status::{self, Overview};
 use super::{Output, Which};
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
+use crate::provider::Provider;
+use crate::provider::record::ClusterRecord;
 use crate::state::{LabDir, LabRecord};
 use crate::tools;
-
-/// What a lab runs on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Provider {
-    /// In one process, without containers or root.
-    #[default]
-    Embedded,
-    /// A kind cluster.
-    Kind,
-    /// A minikube cluster.
-    Minikube,
-    /// The cluster of a kubeconfig context.
-    Existing,
-}
 
 #[derive(Args)]
 pub(super) struct Up {
@@ -39,18 +29,18 @@ pub(super) struct Up {
     /// What the lab runs on.
     #[arg(long, value_enum, default_value_t)]
     provider: Provider,
-    /// The release of KubeVirt: v1.9.0 or v0.11.0.
-    #[arg(long, default_value = "v1.9.0", value_name = "RELEASE")]
-    kubevirt: String,
+    /// The release of KubeVirt: v1.9.0 (if none is named) or v0.11.0 in the embedded lab; on real clusters docs/providers.md has the table.
+    #[arg(long, value_name = "RELEASE")]
+    kubevirt: Option<String>,
     /// A Prometheus to use; promtool is looked for beside it.
     #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
     prometheus: Option<PathBuf>,
     /// Use the network for nothing.
     #[arg(long)]
     offline: bool,
-    /// The API server's port.
-    #[arg(long, default_value_t = 6443)]
-    api_port: u16,
+    /// The API server's port; 6443 in the embedded lab.
+    #[arg(long)]
+    api_port: Option<u16>,
     /// Evaluate alerts without pending times and over a minute at most; their objects stay as they are.
     #[arg(long)]
     fast_alerts: bool,
@@ -60,26 +50,31 @@ pub(super) struct Up {
     /// Leave kube-state-metrics, node-exporter, the kubelet's metrics, Grafana and prometheus-adapter out.
     #[arg(long)]
     small: bool,
-    /// Run three Alertmanagers, as kube-prometheus does, and not one. Each of them notifies.
+    /// Run three Alertmanagers, as kube-prometheus does, and not one, each of which notifies; on a real cluster, all of kube-prometheus.
     #[arg(long)]
     full: bool,
-    /// Seconds until it must be up.
-    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
-    timeout: u64,
+    /// A cluster alone, with nothing installed: for --provider existing, and for trying an installer.
+    #[arg(long, conflicts_with_all = ["small", "full", "fast_alerts"])]
+    bare: bool,
+    /// Seconds until it must be up: 120 in the embedded lab; on a real cluster 900 for each state that is waited for.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    #[command(flatten)]
+    cluster: cluster::ClusterFlags,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
 /// One line a stage: a spinner on a terminal, plain lines elsewhere.
-struct Stages {
+pub(super) struct Stages {
     bar: ProgressBar,
     started: Instant,
     plain: bool,
 }
 
 impl Stages {
-    fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         use std::io::IsTerminal as _;
         let terminal = std::io::stderr().is_terminal();
         let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -88,11 +83,11 @@ impl Stages {
         Self { bar, started: Instant::now(), plain: !quiet && !terminal }
     }
 
-    fn doing(&self, what: &str) {
+    pub(super) fn doing(&self, what: &str) {
         self.bar.set_message(what.to_owned());
     }
 
-    fn done(&self, what: &str) {
+    pub(super) fn done(&self, what: &str) {
         let line = format!("{:>7.3}s  {what}", self.started.elapsed().as_secs_f64());
         if self.plain {
             eprintln!("{line}");
@@ -102,21 +97,41 @@ impl Stages {
     }
 }
 
+impl Stages {
+    /// Takes the spinner away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 impl Up {
     pub(super) async fn run(self) -> Result<Exit> {
         if self.provider != Provider::Embedded {
-            bail!(
-                Failure::new(Exit::Usage, format!("provider {:?} is not built yet", self.provider).to_lowercase())
-                    .hint("use the embedded lab: leave --provider out")
-            );
+            return self.run_on_cluster().await;
         }
+        self.run_embedded().await
+    }
+
+    /// How long an embedded lab has until it must be up, in seconds.
+    fn seconds(&self) -> u64 {
+        self.timeout.unwrap_or(120)
+    }
+
+    async fn run_embedded(self) -> Result<Exit> {
         // Before anything is fetched or started.
-        let release = kubevirt::Release::load(&self.kubevirt).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let release = kubevirt::Release::load(self.kubevirt.as_deref().unwrap_or("v1.9.0"))
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         if let Some(path) = self.prometheus_operator.as_ref().filter(|path| !path.is_file()) {
             let failure = Failure::new(Exit::Usage, format!("--prometheus-operator {}: there is no such file", path.display()));
             bail!(failure.hint("give the program itself; the lab fetches none"));
         }
         let dir = self.which.dir()?;
+        if let Some(record) = ClusterRecord::of(&dir) {
+            bail!(
+                Failure::new(Exit::LabFailed, format!("lab {:?} is on {}", dir.name(), record.provider.name()))
+                    .hint("take it down first, or give another --name")
+            );
+        }
         let stages = Stages::new(self.output == Output::Json);
         if dir.is_running() {
             return self.adopt(&dir, &release.release, &stages).await;
@@ -189,11 +204,12 @@ impl Up {
                 let path = found.alertmanager.to_string_lossy().into_owned();
                 ["--alertmanager".to_owned(), path, "--alertmanager-version".to_owned(), found.version.clone()]
             }))
-            .args(["--api-port", &self.api_port.to_string()])
+            .args(["--api-port", &self.api_port.unwrap_or(6443).to_string()])
             .args(self.fast_alerts.then_some("--fast-alerts"))
             .args(self.prometheus_operator.iter().flat_map(|path| ["--prometheus-operator".into(), absolute(path)]))
             .args(self.small.then_some("--small"))
             .args(self.full.then_some("--full"))
+            .args(self.bare.then_some("--bare"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -204,7 +220,7 @@ impl Up {
 
     /// Waits until the lab is up, then shows it.
     async fn follow(&self, dir: &LabDir, mut supervisor: Option<&mut Child>, stages: &Stages) -> Result<Exit> {
-        let deadline = Instant::now() + Duration::from_secs(self.timeout);
+        let deadline = Instant::now() + Duration::from_secs(self.seconds());
         let record = loop {
             let ended = match supervisor.as_deref_mut() {
                 Some(child) => child.try_wait()?.is_some(),
@@ -227,7 +243,7 @@ impl Up {
                 bail!(failure);
             }
             if Instant::now() > deadline {
-                bail!(Failure::new(Exit::LabFailed, format!("no API server after {} s", self.timeout)));
+                bail!(Failure::new(Exit::LabFailed, format!("no API server after {} s", self.seconds())));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
@@ -240,15 +256,19 @@ impl Up {
             }
             stages.doing(&format!("waiting for {}", missing[0]));
             if Instant::now() > deadline {
-                bail!(Failure::new(Exit::LabFailed, format!("not up after {} s: {}", self.timeout, missing.join(", "))).hint(
+                bail!(Failure::new(Exit::LabFailed, format!("not up after {} s: {}", self.seconds(), missing.join(", "))).hint(
                     format!("look at it with `lab status --name {0}`; take it down with `lab down --name {0}`", record.name)
                 ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         stages.done("all pods are ready");
+        if self.bare {
+            stages.finish();
+            return self.show_bare(&record, dir);
+        }
         let overview = self.first_series(&record, dir, stages, deadline).await?;
-        stages.bar.finish_and_clear();
+        stages.finish();
         self.show(&record, dir, &overview)
     }
 
@@ -275,7 +295,7 @@ impl Up {
             if Instant::now() > deadline {
                 // Targets that are down are a result: the lab is up, and what is wrong can be looked at. None at all is not.
                 if overview.targets.is_empty() {
-                    let message = format!("Prometheus has no KubeVirt target after {} s", self.timeout);
+                    let message = format!("Prometheus has no KubeVirt target after {} s", self.seconds());
                     bail!(Failure::new(Exit::LabFailed, message).hint(format!(
                         "see `lab logs --name {0} prometheus-k8s-0`; take it down with `lab down --name {0}`",
                         record.name
@@ -285,6 +305,16 @@ impl Up {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn show_bare(&self, record: &LabRecord, dir: &LabDir) -> Result<Exit> {
+        let kubeconfig = dir.kubeconfig();
+        let document = json!({"name": record.name, "provider": record.provider, "api": record.api_url, "kubeconfig": kubeconfig});
+        if !self.output.json(&document) {
+            say!("\nLab {:?}: a cluster with nothing installed, {}", record.name, record.api_url);
+            say!("  export KUBECONFIG={}", kubeconfig.display());
+        }
+        Ok(Exit::Success)
     }
 
     fn show(&self, record: &LabRecord, dir: &LabDir, (overview, samples): &(Overview, Vec<Sample>)) -> Result<Exit> {

@@ -39,7 +39,7 @@ impl Why {
             Some(kubeconfig) => kubeconfig,
             None => {
                 let dir = self.which.dir()?;
-                dir.running()?;
+                super::reachable(&dir)?;
                 dir.kubeconfig()
             }
         };

@@ -70,6 +70,8 @@ pub struct Options {
     pub stack: Stack,
     /// Whether there are three Alertmanagers, as kube-prometheus has them. They do not know of each other: each notifies.
     pub full_size: bool,
+    /// Whether nothing is installed: a cluster alone.
+    pub bare: bool,
 }
 
 /// A running lab. Stop it with [`Lab::stop`]; dropping it leaves its processes to the kernel.
@@ -82,6 +84,7 @@ pub struct Lab {
     network: [u8; 2],
     runtime: Arc<Runtime>,
     notifications: Arc<Notifications>,
+    bare: bool,
     stop: CancellationToken,
     /// Holds the block of addresses.
     _claim: std::net::TcpListener,
@@ -160,9 +163,12 @@ impl Lab {
         };
         let agent = NodeAgent::start(client.clone(), config, Arc::new(images), runtime.clone());
         let notifications = Arc::new(Notifications::default());
-        let lab = Self { server, proxy, agent, release, service, network, runtime, notifications, stop, _claim: claim };
-        lab.install(options)?;
-        if options.stack == Stack::Full {
+        let bare = options.bare;
+        let lab = Self { server, proxy, agent, release, service, network, runtime, notifications, bare, stop, _claim: claim };
+        if !bare {
+            lab.install(options)?;
+        }
+        if options.stack == Stack::Full && !bare {
             exporters::start_kubelet(&lab.client(), NODE, lab.runtime.clone(), lab.address(), lab.stop.clone())?;
         }
         Ok(lab)
@@ -176,6 +182,7 @@ impl Lab {
             let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
             let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
             for mut manifest in objects {
+                ::operator::types::complete(&mut manifest);
                 match manifest["kind"].as_str() {
                     Some("Prometheus") => {
                         manifest["spec"]["version"] = prometheus.version.as_str().into();
@@ -261,6 +268,11 @@ impl Lab {
         let response = response.await.map_err(|status| anyhow::anyhow!("{status}"))?;
         let bytes = wire::collect(response.into_body(), MAX_LOG).await.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What is not up yet.
+    pub fn missing(&self) -> Vec<String> {
+        if self.bare { unready_pods(&self.client()) } else { missing(&self.client(), &self.release) }
     }
 
     /// The lab's own address for things that are no pods.

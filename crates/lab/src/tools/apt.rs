@@ -10,9 +10,6 @@ use xshell::{Shell, cmd};
 
 use super::Kit;
 
-/// Suites with a Prometheus that has kubernetes_sd, the steadiest first.
-const SUITES: &[&str] = &["trixie", "sid"];
-
 /// A source of the system: where, and which keyring.
 struct Mirror {
     uri: String,
@@ -71,7 +68,7 @@ pub(crate) async fn fetch(kit: &'static Kit, cache: &Path, progress: &dyn Fn(&st
     }
     let mirror = mirror().context("apt is not set up with a Debian mirror here")?;
     let mut last = None;
-    for suite in SUITES {
+    for suite in kit.suites {
         progress(&format!("fetching {} from Debian {suite} (apt checks the signatures)", kit.name));
         let (cache, uri, keyring) = (cache.to_owned(), mirror.uri.clone(), mirror.keyring.clone());
         let work = tokio::task::spawn_blocking(move || from_suite(kit, &cache, &uri, keyring.as_deref(), suite));

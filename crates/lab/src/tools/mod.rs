@@ -45,6 +45,8 @@ pub(crate) struct Kit {
     pub(crate) packaged: &'static [&'static str],
     /// The packages of Debian.
     pub(crate) packages: &'static [&'static str],
+    /// The suites of Debian that are asked, one after the other.
+    pub(crate) suites: &'static [&'static str],
     /// A folder of files that Debian's program reads at an absolute path, and the folder's name beside our copy.
     pub(crate) data: Option<(&'static str, &'static str)>,
 }
@@ -57,6 +59,8 @@ pub(crate) const PROMETHEUS: Kit = Kit {
     programs: &["prometheus", "promtool"],
     packaged: &["prometheus", "promtool"],
     packages: &["prometheus", "promtool"],
+    // With kubernetes_sd, the steadiest first.
+    suites: &["trixie", "sid"],
     data: None,
 };
 
@@ -68,8 +72,39 @@ pub(crate) const ALERTMANAGER: Kit = Kit {
     programs: &["alertmanager", "amtool"],
     packaged: &["prometheus-alertmanager", "amtool"],
     packages: &["prometheus-alertmanager"],
+    suites: &["trixie", "sid"],
     data: Some(("/usr/share/prometheus/alertmanager", "templates")),
 };
+
+/// kind; upstream's releases are single programs, so only Debian's package is fetched.
+const KIND: Kit = Kit {
+    name: "kind",
+    project: "kind",
+    version: "",
+    programs: &["kind"],
+    packaged: &["kind"],
+    packages: &["kind"],
+    // The kind of older suites cannot make a cluster of today's Kubernetes.
+    suites: &["sid"],
+    data: None,
+};
+
+/// Finds kind: on PATH, in the cache, or as a package of Debian.
+///
+/// # Errors
+/// When there is none; the text says where it was looked for.
+pub(crate) async fn kind(offline: bool, progress: &dyn Fn(&str)) -> Result<PathBuf, String> {
+    let cache = cache_folder();
+    let cached = || folders(&cache, "kind-").pop().map(|folder| folder.join("kind")).filter(|path| path.is_file());
+    if let Some(found) = on_path("kind").or_else(cached) {
+        return Ok(found);
+    }
+    if offline {
+        return Err("none in PATH or cache, and --offline was given".to_owned());
+    }
+    let fetched = apt::fetch(&KIND, &cache, progress).await;
+    fetched.map(|folder| folder.join("kind")).map_err(|error| format!("none in PATH or cache; Debian package: {error:#}"))
+}
 
 /// An Alertmanager.
 #[derive(Clone, Debug, Serialize)]

@@ -1,0 +1,128 @@
+//! Why pods are not ready, from what the cluster tells: states of containers, events, last lines of logs.
+
+use kubeapi::object;
+use serde_json::Value;
+
+use crate::api::Api;
+
+/// How many pods are told of, and how many lines of a log.
+const PODS: usize = 5;
+const LINES: u32 = 5;
+
+/// Lines about each pod of some namespaces that is not ready.
+pub(crate) async fn unready(api: &Api, namespaces: &[&str]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for namespace in namespaces {
+        let pods = api.list(&format!("/api/v1/namespaces/{namespace}/pods")).await.unwrap_or_default();
+        let events = api.list(&format!("/api/v1/namespaces/{namespace}/events")).await.unwrap_or_default();
+        let waiting = pods.iter().filter(|pod| {
+            object::condition(pod, "Ready") != Some("True") && pod["status"]["phase"] != "Succeeded" && !object::is_deleting(pod)
+        });
+        for pod in waiting.take(PODS) {
+            lines.push(format!("pod {}: {}", object::key(pod), state(pod)));
+            if let Some(event) = last_warning(&events, pod) {
+                lines.push(format!("    event {event}"));
+            }
+            if let Some(container) = crashed(pod) {
+                let log = api.log_tail(namespace, object::name(pod), container, LINES).await;
+                lines.extend(log.lines().map(|line| format!("    log of {container}: {line}")));
+            }
+        }
+    }
+    lines
+}
+
+fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
+    let of = |field: &str| pod["status"][field].as_array().into_iter().flatten();
+    of("initContainerStatuses").chain(of("containerStatuses"))
+}
+
+/// What keeps a pod from being ready, in the words of its status.
+fn state(pod: &Value) -> String {
+    for status in statuses(pod) {
+        let name = status["name"].as_str().unwrap_or_default();
+        let state = &status["state"];
+        if let Some(reason) = state["waiting"]["reason"].as_str() {
+            let message = state["waiting"]["message"].as_str().map_or_else(String::new, |message| format!(": {message}"));
+            if !matches!(reason, "PodInitializing" | "ContainerCreating") {
+                return format!("container {name} {reason}{message}");
+            }
+        }
+        if let Some(code) = state["terminated"]["exitCode"].as_i64().filter(|code| *code != 0) {
+            return format!("container {name} ended with {code}");
+        }
+    }
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let unscheduled = conditions.filter(|found| found["type"] == "PodScheduled" && found["status"] == "False");
+    if let Some(message) = unscheduled.filter_map(|found| found["message"].as_str()).next() {
+        return format!("not scheduled: {message}");
+    }
+    let waiting = statuses(pod).find_map(|status| status["state"]["waiting"]["reason"].as_str());
+    waiting.or(pod["status"]["phase"].as_str()).unwrap_or("Pending").to_owned()
+}
+
+/// A container whose log may tell why it ended.
+fn crashed(pod: &Value) -> Option<&str> {
+    statuses(pod)
+        .find(|status| {
+            status["restartCount"].as_i64().unwrap_or(0) > 0
+                || status["state"]["terminated"]["exitCode"].as_i64().unwrap_or(0) != 0
+        })
+        .and_then(|status| status["name"].as_str())
+}
+
+fn last_warning(events: &[Value], pod: &Value) -> Option<String> {
+    let about = events.iter().filter(|event| {
+        event["type"] == "Warning"
+            && event["involvedObject"]["kind"] == "Pod"
+            && event["involvedObject"]["name"] == object::name(pod)
+    });
+    let last = about
+        .max_by_key(|event| event["lastTimestamp"].as_str().or(event["eventTime"].as_str()).unwrap_or_default().to_owned())?;
+    Some(format!("{}: {}", last["reason"].as_str().unwrap_or_default(), last["message"].as_str().unwrap_or_default().trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_says_why_it_waits() {
+        for (status, wanted) in [
+            (
+                json!({"phase": "Pending", "containerStatuses": [{"name": "a", "state": {"waiting": {"reason": "ImagePullBackOff",
+                    "message": "Back-off pulling image \"x/y\""}}}]}),
+                "container a ImagePullBackOff: Back-off pulling image \"x/y\"",
+            ),
+            (
+                json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]}),
+                "not scheduled: 0/1 nodes are available",
+            ),
+            (
+                json!({"initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 3}}}]}),
+                "container i ended with 3",
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}),
+                "ContainerCreating",
+            ),
+            (json!({}), "Pending"),
+        ] {
+            assert_eq!(state(&json!({"status": status})), wanted);
+        }
+    }
+
+    #[test]
+    fn the_last_warning_about_a_pod_is_told() {
+        let pod = json!({"metadata": {"name": "p"}});
+        let event = |name: &str, at: &str, kind: &str| {
+            json!({"type": kind, "reason": "Failed", "message": at, "lastTimestamp": at,
+            "involvedObject": {"kind": "Pod", "name": name}})
+        };
+        let events =
+            [event("p", "1", "Warning"), event("p", "3", "Normal"), event("p", "2", "Warning"), event("q", "4", "Warning")];
+        assert_eq!(last_warning(&events, &pod).as_deref(), Some("Failed: 2"));
+    }
+}

@@ -1,0 +1,252 @@
+//! kind: a cluster in containers of Docker or podman.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::command::{Output, Program, engine_trouble, version_in};
+use super::{Size, Told};
+use crate::exit::{Exit, Failure};
+use crate::tools;
+
+/// The oldest kind that the generated configuration was written for.
+const OLDEST: (u32, u32, u32) = (0, 24, 0);
+/// Since when kind configures the kubeadm of Kubernetes 1.36, which no longer reads v1beta3 (kind `kubeadm/config.go`).
+const FOR_1_36: (u32, u32, u32) = (0, 32, 0);
+
+/// The program `kind`.
+pub(crate) struct Kind {
+    program: Program,
+    engine: String,
+    version: (u32, u32, u32),
+}
+
+fn shown((major, minor, patch): (u32, u32, u32)) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
+impl Kind {
+    /// Finds kind and checks its version.
+    ///
+    /// # Errors
+    /// When it is missing, too old, or the engine is none of kind's.
+    pub(crate) async fn find(driver: Option<&str>, offline: bool, told: Told<'_>) -> Result<Self> {
+        let engine = driver.unwrap_or("docker").to_owned();
+        if !["docker", "podman"].contains(&engine.as_str()) {
+            bail!(Failure::new(Exit::Usage, format!("kind has no driver {engine:?}")).hint("it has docker and podman"));
+        }
+        let program = match tools::kind(offline, told).await {
+            Ok(path) => Program::at(path),
+            Err(why) => bail!(
+                Failure::new(Exit::EnvironmentMissing, format!("kind is not there: {why}"))
+                    .hint("install it from https://kind.sigs.k8s.io, or use the embedded lab: leave --provider out")
+            ),
+        };
+        let program = if engine == "podman" { program.with("KIND_EXPERIMENTAL_PROVIDER", "podman") } else { program };
+        let output = program.ask(&["version"]).await?;
+        match version_in(&output.out) {
+            Some(version) if version >= OLDEST => Ok(Self { program, engine, version }),
+            Some(version) => bail!(
+                Failure::new(Exit::EnvironmentMissing, format!("kind {} is too old", shown(version)))
+                    .hint(format!("{} or newer is needed", shown(OLDEST)))
+            ),
+            None => {
+                bail!(Failure::new(Exit::EnvironmentMissing, format!("kind does not tell its version: {}", output.complaint())))
+            }
+        }
+    }
+
+    fn failed(&self, what: &str, output: &Output) -> anyhow::Error {
+        let said = format!("{}\n{}", output.err, output.out);
+        engine_trouble(&said, &self.engine).map_or_else(
+            || match image_trouble(&said) {
+                Some(failure) => failure.into(),
+                None => Failure::new(Exit::LabFailed, format!("kind {what}: {}", output.complaint())).into(),
+            },
+            Into::into,
+        )
+    }
+
+    /// Whether a cluster of that name is there.
+    ///
+    /// # Errors
+    /// When kind or its engine fails.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        let output = self.program.ask(&["get", "clusters"]).await?;
+        if !output.ok {
+            return Err(self.failed("get clusters", &output));
+        }
+        Ok(output.out.lines().any(|line| line.trim() == name))
+    }
+
+    /// Makes a cluster; its kubeconfig goes to `kubeconfig` alone.
+    ///
+    /// # Errors
+    /// When it cannot be made; nothing of it is left then.
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        kubernetes: &str,
+        size: &Size,
+        kubeconfig: &Path,
+        told: Told<'_>,
+    ) -> Result<()> {
+        if install::Minor::of(kubernetes) >= install::Minor::of("1.36") && self.version < FOR_1_36 {
+            let message = format!("kind {} cannot make a cluster of Kubernetes {kubernetes}", shown(self.version));
+            bail!(
+                Failure::new(Exit::EnvironmentMissing, message)
+                    .hint(format!("take kind {} or newer, or an older Kubernetes: --kubernetes 1.35", shown(FOR_1_36)))
+            );
+        }
+        let config = config(name, kubernetes, size)?;
+        let text = wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let path = kubeconfig.to_string_lossy();
+        let arguments = ["create", "cluster", "--name", name, "--config", "-", "--kubeconfig", &path, "--wait", "180s"];
+        let stages = |line: &str| {
+            if let Some(stage) = stage(line) {
+                told(&stage);
+            }
+        };
+        let output = self.program.run(&arguments, Some(&text), &stages).await?;
+        if !output.ok {
+            return Err(self.failed("create cluster", &output));
+        }
+        Ok(())
+    }
+
+    /// Writes the kubeconfig of a cluster that is there.
+    ///
+    /// # Errors
+    /// When kind cannot.
+    pub(crate) async fn kubeconfig(&self, name: &str) -> Result<String> {
+        let output = self.program.ask(&["get", "kubeconfig", "--name", name]).await?;
+        if !output.ok {
+            return Err(self.failed("get kubeconfig", &output));
+        }
+        Ok(output.out)
+    }
+
+    /// Puts the images of an archive into the nodes.
+    ///
+    /// # Errors
+    /// When kind cannot.
+    pub(crate) async fn load(&self, name: &str, archive: &Path) -> Result<()> {
+        let output = self.program.ask(&["load", "image-archive", &archive.to_string_lossy(), "--name", name]).await?;
+        if !output.ok {
+            return Err(self.failed("load image-archive", &output));
+        }
+        Ok(())
+    }
+
+    /// Deletes a cluster.
+    ///
+    /// # Errors
+    /// When kind cannot.
+    pub(crate) async fn delete(&self, name: &str, kubeconfig: &Path) -> Result<()> {
+        let path = kubeconfig.to_string_lossy();
+        let output = self.program.ask(&["delete", "cluster", "--name", name, "--kubeconfig", &path]).await?;
+        if !output.ok {
+            return Err(self.failed("delete cluster", &output));
+        }
+        Ok(())
+    }
+}
+
+/// A stage that kind says it is at: ` • Preparing nodes 📦  ...` is `Preparing nodes`.
+fn stage(line: &str) -> Option<String> {
+    let line = line.trim().strip_prefix('•')?.trim();
+    let words: Vec<&str> = line.split_whitespace().filter(|word| word.is_ascii() && *word != "...").collect();
+    Some(words.join(" ").to_lowercase())
+}
+
+fn image_trouble(said: &str) -> Option<Failure> {
+    let image = said.split("failed to pull image \"").nth(1)?.split(['"', '@']).next()?;
+    Some(
+        Failure::new(Exit::EnvironmentMissing, format!("the node image {image} cannot be had"))
+            .hint("see that the registry can be reached, load it by hand (`docker load`), or give a --bundle that holds it"),
+    )
+}
+
+/// The configuration of a cluster.
+fn config(name: &str, kubernetes: &str, size: &Size) -> Result<Value> {
+    let patch = |value: Value| wire::yaml::to_string(&value).map_err(|error| anyhow::anyhow!("{error}"));
+    // kubeadm writes extra arguments as a map until v1beta3 and as a list since; a patch applies to the version that it names.
+    let everywhere = json!({"bind-address": "0.0.0.0"});
+    let listed = json!([{"name": "bind-address", "value": "0.0.0.0"}]);
+    let controller =
+        json!([{"name": "bind-address", "value": "0.0.0.0"}, {"name": "enable-hostpath-provisioner", "value": "true"}]);
+    let cluster = |version: &str, controller: &Value, scheduler: &Value| {
+        patch(json!({
+            "kind": "ClusterConfiguration", "apiVersion": format!("kubeadm.k8s.io/{version}"),
+            "controllerManager": {"extraArgs": controller}, "scheduler": {"extraArgs": scheduler},
+        }))
+    };
+    let patches = vec![
+        cluster("v1beta3", &everywhere, &everywhere)?,
+        cluster("v1beta4", &controller, &listed)?,
+        // The default minute would pass before a change of a configuration reaches Prometheus.
+        patch(json!({"kind": "KubeletConfiguration", "syncFrequency": "10s"}))?,
+    ];
+    let mounts: Vec<Value> = size.mounts.iter().map(|(host, node)| json!({"hostPath": host, "containerPath": node})).collect();
+    let mut node =
+        json!({"role": "control-plane", "image": format!("kindest/node:{kubernetes}"), "kubeadmConfigPatches": patches});
+    if !mounts.is_empty() {
+        node["extraMounts"] = mounts.into();
+    }
+    let mut networking = json!({"apiServerAddress": "127.0.0.1"});
+    if let Some(port) = size.api_port {
+        networking["apiServerPort"] = port.into();
+    }
+    let mut config = json!({
+        "kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "name": name, "networking": networking, "nodes": [node],
+    });
+    if !size.feature_gates.is_empty() {
+        config["featureGates"] = gates(&size.feature_gates)?;
+    }
+    Ok(config)
+}
+
+fn gates(given: &[String]) -> Result<Value> {
+    let mut gates = json!({});
+    for gate in given {
+        let parsed = gate.split_once('=').and_then(|(name, on)| Some((name, on.parse::<bool>().ok()?)));
+        let Some((name, on)) = parsed else {
+            bail!(Failure::new(Exit::Usage, format!("{gate:?} is no feature gate")).hint("write NAME=true or NAME=false"));
+        };
+        gates[name] = on.into();
+    }
+    Ok(gates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_named() {
+        assert_eq!(
+            stage(" • Ensuring node image (kindest/node:v1.36.2) 🖼️  ...").as_deref(),
+            Some("ensuring node image (kindest/node:v1.36.2)")
+        );
+        assert_eq!(stage(" • Preparing nodes 📦   ...").as_deref(), Some("preparing nodes"));
+        assert_eq!(stage(" ✓ Preparing nodes 📦 "), None);
+        assert_eq!(stage("Creating cluster \"lab\" ..."), None);
+    }
+
+    #[test]
+    fn a_cluster_is_described() {
+        let size = Size {
+            cpus: None,
+            memory: None,
+            disk: None,
+            feature_gates: vec!["A=true".to_owned()],
+            mounts: vec![("/tmp/x".into(), "/x".to_owned())],
+            api_port: Some(7443),
+            driver: None,
+        };
+        insta::assert_snapshot!(wire::yaml::to_string(&config("lab", "v1.36.1", &size).unwrap()).unwrap());
+        let bad = Size { feature_gates: vec!["A".to_owned()], ..size };
+        assert!(config("lab", "v1.36.1", &bad).unwrap_err().to_string().contains("no feature gate"));
+    }
+}

@@ -1,0 +1,525 @@
+//! Real clusters. `existing` is tested for real: a lab installs on another lab's API server, whose pods run. What kind and minikube do
+//! is played by stand-ins that say what the real programs were recorded to say; the real kind runs as far as it goes without a node image.
+//! `LAB_TEST_CONTEXT=CONTEXT cargo test -p tests -- 'cluster of LAB_TEST_CONTEXT'` runs the first test on a cluster of yours.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, Result, ensure};
+use install::{Api, INSTALLED_BY};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::bench::{Folder, prometheus, root, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("an existing cluster is installed on and left as it was", existing),
+        trial("what others have on a cluster is neither touched nor lost", others),
+        trial("a cluster of kind: made, adopted, deleted (a stand-in plays kind)", kind),
+        trial("a cluster of minikube: made and deleted (a stand-in plays minikube)", minikube),
+        trial("the real kind without a node image", real_kind),
+        trial("the cluster of LAB_TEST_CONTEXT", users_own),
+        trial("real clusters: wrong input", wrong_input),
+    ]
+}
+
+/// A cluster with nothing on it: an embedded one, whose API and pods are what an installer sees of any.
+fn host(folder: &Folder) -> Result<PathBuf> {
+    let prometheus = prometheus()?.prometheus.to_string_lossy().into_owned();
+    folder.output(&["up", "--name", "host", "--bare", "--offline", "--prometheus", &prometheus, "--output", "json"])?;
+    Ok(folder.path().join("state/host/kubeconfig"))
+}
+
+fn copy(from: &str, to: &Path) -> Result<()> {
+    std::fs::copy(root().join("manifests").join(from), to)?;
+    Ok(())
+}
+
+/// A release of the shape of kube-prometheus', out of our own manifests: its ten definitions, one of them of 1 MB, and what a lab leaves out.
+fn stack(folder: &Path) -> Result<PathBuf> {
+    let release = folder.join("kube-prometheus");
+    let setup = release.join("manifests/setup");
+    std::fs::create_dir_all(&setup)?;
+    copy("crds/monitoring.yaml", &setup.join("definitions.yaml"))?;
+    for part in ["alertmanager", "kube-state-metrics", "node-exporter", "operator", "prometheus", "service-monitors"] {
+        copy(&format!("monitoring/{part}.yaml"), &release.join(format!("manifests/{part}.yaml")))?;
+    }
+    let large = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "larges.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "larges", "singular": "large", "kind": "Large", "listKind": "LargeList"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "description": "x".repeat(1_000_000)}}}],
+        },
+    });
+    std::fs::write(setup.join("large.yaml"), large.to_string())?;
+    let omitted = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "shut", "namespace": "monitoring"}, "spec": {"podSelector": {}}},
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "budget", "namespace": "monitoring"}, "spec": {"minAvailable": 1}},
+    ]});
+    std::fs::write(release.join("manifests/omitted.yaml"), omitted.to_string())?;
+    Ok(release)
+}
+
+/// A release of KubeVirt's shape: virt-operator, simulated, and the KubeVirt object.
+fn kubevirt(folder: &Path) -> Result<PathBuf> {
+    let release = folder.join("kubevirt");
+    std::fs::create_dir_all(&release)?;
+    copy("kubevirt/v1.9.0/operator.yaml", &release.join("operator.yaml"))?;
+    Ok(release)
+}
+
+/// What a test does on a cluster.
+struct Guest<'a> {
+    folder: &'a Folder,
+    name: &'a str,
+    arguments: Vec<String>,
+}
+
+impl<'a> Guest<'a> {
+    fn new(folder: &'a Folder, name: &'a str, cluster: &[&str]) -> Result<Self> {
+        let stack = stack(folder.path())?.to_string_lossy().into_owned();
+        let kubevirt = kubevirt(folder.path())?.to_string_lossy().into_owned();
+        let mut arguments: Vec<String> = ["up", "--name", name].iter().map(ToString::to_string).collect();
+        arguments.extend(cluster.iter().map(ToString::to_string));
+        arguments.extend(["--kube-prometheus-manifests".to_owned(), stack, "--kubevirt-manifests".to_owned(), kubevirt]);
+        Ok(Self { folder, name, arguments })
+    }
+
+    fn existing(folder: &'a Folder, name: &'a str, kubeconfig: &Path) -> Result<Self> {
+        let kubeconfig = kubeconfig.to_string_lossy();
+        Self::new(folder, name, &["--provider", "existing", "--kubeconfig", &kubeconfig, "--context", "host"])
+    }
+
+    fn command(&self, more: &[&str]) -> assert_cmd::Command {
+        let mut arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        arguments.extend(more);
+        self.folder.lab(&arguments)
+    }
+
+    /// Brings it up: what it printed for scripts.
+    fn up(&self) -> Result<Value> {
+        let output = self.command(&["--output", "json"]).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// A command that must fail with this code; what it said.
+    fn fails(&self, code: i32, more: &[&str]) -> Result<String> {
+        let output = self.command(more).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(code), "wanted {code}, ended with {:?}: {said}", output.status.code());
+        Ok(said)
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let mut all = vec![arguments[0], "--name", self.name];
+        all.extend(&arguments[1..]);
+        self.folder.output(&all)
+    }
+}
+
+/// Runs a future on the one runtime of these tests: a client's connections live on the runtime that it was made on.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+    RUNTIME.block_on(work)
+}
+
+fn api(kubeconfig: &Path) -> Result<Api> {
+    block_on(async {
+        let config = kube::config::Kubeconfig::read_from(kubeconfig)?;
+        Ok(Api::new(lab::why::client(config, None).await?))
+    })
+}
+
+/// What is on a cluster, but for what comes and goes by itself.
+fn inventory(api: &Api) -> Result<Vec<String>> {
+    block_on(async {
+        let mut found = Vec::new();
+        for kind in api.all_kinds().await? {
+            if ["Event", "Lease"].contains(&kind.kind.as_str()) {
+                continue;
+            }
+            for object in api.list(&kind.collection("")).await? {
+                found.push(format!("{} {}", kind.kind, kubeapi::object::key(&object)));
+            }
+        }
+        found.sort();
+        Ok(found)
+    })
+}
+
+fn existing() -> Result<()> {
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let api = api(&kubeconfig)?;
+    let before = inventory(&api)?;
+    let guest = Guest::existing(&folder, "guest", &kubeconfig)?;
+
+    // A program that ends at once: the wait says why, in the words of the cluster, and what was installed stays.
+    let object = folder.path().join("kube-prometheus/manifests/prometheus.yaml");
+    let good = std::fs::read_to_string(&object)?;
+    std::fs::write(
+        &object,
+        good.replace("  serviceMonitorSelector:", "  additionalArgs: [{name: no-such-flag}]\n  serviceMonitorSelector:"),
+    )?;
+    let said = guest.fails(5, &["--timeout", "6"]);
+    std::fs::write(&object, &good)?;
+    let said = said?;
+    for part in [
+        "monitoring/statefulsets/prometheus-k8s: 0 of 1 ready",
+        "pod monitoring/prometheus-k8s-0: container prometheus CrashLoopBackOff",
+        "log of prometheus: ",
+        "no-such-flag",
+        "hint: what has been installed stays",
+    ] {
+        ensure!(said.contains(part), "{part:?} is not in: {said}");
+    }
+
+    // The same command goes on.
+    let shown = guest.up()?;
+    let targets = shown["targets"].as_array().context("no targets")?;
+    ensure!(targets.len() == 8 && targets.iter().all(|target| target["health"] == "up"), "{shown}");
+    let installed = inventory(&api)?;
+    ensure!(installed.iter().any(|line| line == "CustomResourceDefinition larges.example.com"), "{installed:?}");
+    ensure!(
+        !installed.iter().any(|line| line.starts_with("NetworkPolicy ") || line == "PodDisruptionBudget monitoring/budget"),
+        "{installed:?}"
+    );
+
+    // Every way in that an embedded lab has.
+    let status: Value = serde_json::from_str(&guest.ask(&["status", "--output", "json"])?)?;
+    ensure!(status["complete"] == true && status["provider"] == "existing" && status["kubernetes"] == "v1.36.2", "{status}");
+    let up: Value =
+        serde_json::from_str(&guest.ask(&["query", "sum(up{job=\"kubevirt-prometheus-metrics\"})", "--output", "json"])?)?;
+    ensure!(up[0]["value"] == 8.0, "{up}");
+    ensure!(guest.ask(&["logs", "virt-handler"])?.contains("virt-handler v1.9.0 (simulated) starts"));
+    ensure!(guest.ask(&["why", "up{job=\"kubevirt-prometheus-metrics\"}"])?.contains("It is there"), "why");
+    opened(&folder, "guest")?;
+    let said = String::from_utf8(folder.lab(&["fault", "list", "--name", "guest"]).output()?.stderr)?;
+    ensure!(said.contains("is on a real cluster"), "{said}");
+
+    // Another lab is told whose the cluster is, and changes nothing.
+    let said = Guest::existing(&folder, "other", &kubeconfig)?.fails(5, &[])?;
+    ensure!(said.contains("lab \"guest\" is on this cluster"), "{said}");
+
+    // Twice is as good as once.
+    guest.up()?;
+    ensure!(inventory(&api)?.len() == installed.len());
+
+    let down = guest.ask(&["down"])?;
+    ensure!(down.contains("is down"), "{down}");
+    let after = inventory(&api)?;
+    ensure!(after == before, "left behind: {:?}", after.iter().filter(|line| !before.contains(line)).collect::<Vec<_>>());
+    ensure!(!folder.path().join("state/guest").exists());
+    Ok(())
+}
+
+/// A local port that leads to Prometheus, while the command runs and no longer.
+fn opened(folder: &Folder, name: &str) -> Result<()> {
+    let program = env!("CARGO_BIN_EXE_lab-e2e");
+    let mut child = std::process::Command::new(program)
+        .args(["open", "--name", name, "prometheus", "--port", "0", "--output", "json"])
+        .env("LAB_STATE_DIR", folder.path().join("state"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let mut told = Vec::new();
+    let mut out = std::io::BufReader::new(child.stdout.take().context("no output")?);
+    while !told.ends_with(b"}\n") {
+        ensure!(std::io::BufRead::read_until(&mut out, b'\n', &mut told)? > 0, "it said nothing");
+    }
+    let told: Value = serde_json::from_slice(&told)?;
+    let url = format!("{}/api/v1/status/buildinfo", told["url"].as_str().context("no url")?);
+    let answer = block_on(async { reqwest::Client::builder().no_proxy().build()?.get(&url).send().await?.json::<Value>().await });
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+    ensure!(child.wait()?.success());
+    ensure!(answer?["data"]["version"].is_string());
+    ensure!(
+        block_on(async { reqwest::Client::builder().no_proxy().build()?.get(&url).send().await }).is_err(),
+        "the port is still open"
+    );
+    Ok(())
+}
+
+fn others() -> Result<()> {
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let api = api(&kubeconfig)?;
+    let guest = Guest::existing(&folder, "guest", &kubeconfig)?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "monitoring"}});
+    let deployment = |name: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "monitoring"}, "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "a", "image": "example.com/a:1"}]}}}})
+    };
+    let deployments = "/apis/apps/v1/namespaces/monitoring/deployments";
+
+    // Half a stack of another hand.
+    block_on(async {
+        api.create("/api/v1/namespaces", &namespace).await?;
+        api.create(deployments, &deployment("grafana")).await
+    })?;
+    let before = inventory(&api)?;
+    let said = guest.fails(5, &[])?;
+    ensure!(said.contains("parts of a monitoring stack that no lab installed: deployment monitoring/grafana"), "{said}");
+    ensure!(inventory(&api)? == before, "something was changed");
+    block_on(api.delete(&format!("{deployments}/grafana")))?;
+
+    // A namespace that was there stays, and so does what its owner puts there later; a definition of ours goes only without others' objects.
+    guest.up()?;
+    block_on(async {
+        api.create(deployments, &deployment("mine")).await?;
+        let monitor = json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "mine", "namespace": "default"},
+            "spec": {"selector": {}, "podMetricsEndpoints": []}});
+        api.create("/apis/monitoring.coreos.com/v1/namespaces/default/podmonitors", &monitor).await
+    })?;
+
+    // Somebody else takes a field of ours over: the next run says who, and takes nothing back.
+    let patch = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "prometheus-k8s", "namespace": "monitoring"},
+        "spec": {"ports": [{"name": "web", "port": 9090, "targetPort": 9999}]}});
+    let path = "/api/v1/namespaces/monitoring/services/prometheus-k8s";
+    block_on(api.once(
+        http::Method::PATCH,
+        &format!("{path}?fieldManager=somebody&force=true"),
+        "application/apply-patch+yaml",
+        patch.to_string().into_bytes(),
+    ))?;
+    let said = guest.fails(5, &[])?;
+    ensure!(said.contains("Service monitoring/prometheus-k8s") && said.contains("somebody"), "{said}");
+
+    let output = folder.lab(&["down", "--name", "guest", "--timeout", "30"]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(5), "{said}");
+    ensure!(
+        said.contains("podmonitors.monitoring.coreos.com: it holds what the lab has not installed: podmonitor default/mine"),
+        "{said}"
+    );
+    let left = inventory(&api)?;
+    for kept in ["Deployment monitoring/mine", "PodMonitor default/mine", "Namespace monitoring"] {
+        ensure!(left.iter().any(|line| line == kept), "{kept} is gone");
+    }
+    ensure!(
+        !left.iter().any(|line| line == "Namespace kubevirt" || line == "Deployment monitoring/prometheus-operator"),
+        "{left:?}"
+    );
+
+    // Once that is settled, the same command ends it.
+    block_on(api.delete("/apis/monitoring.coreos.com/v1/namespaces/default/podmonitors/mine"))?;
+    folder.output(&["down", "--name", "guest", "--timeout", "30"])?;
+    let left = inventory(&api)?;
+    ensure!(
+        left.iter().any(|line| line == "Deployment monitoring/mine")
+            && !left.iter().any(|line| line.contains("monitoring.coreos.com")),
+        "{left:?}"
+    );
+    let labelled = block_on(api.list(&format!("/api/v1/services?labelSelector={INSTALLED_BY}%3Dguest")))?;
+    ensure!(labelled.is_empty());
+    Ok(())
+}
+
+/// A program that plays another: it notes what it was asked in `asked`, and answers by the cases of a shell script.
+fn stand_in(folder: &Path, name: &str, cases: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bin = folder.join("bin");
+    std::fs::create_dir_all(&bin)?;
+    let path = bin.join(name);
+    let state = folder.display();
+    std::fs::write(
+        &path,
+        format!(
+            "#!/bin/sh\n# A stand-in for {name}: it plays what the real one was recorded to say.\ncd '{state}'\necho \"$*\" >> asked\n\
+             argument() {{ want=$1; shift; while [ $# -gt 1 ]; do [ \"$1\" = \"$want\" ] && echo \"$2\"; shift; done; }}\n\
+             case \"$*\" in\n{cases}\n*) echo \"ERROR: the stand-in knows no $*\" >&2; exit 1;;\nesac\n"
+        ),
+    )?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(bin)
+}
+
+fn with_path(mut command: assert_cmd::Command, bin: &Path) -> assert_cmd::Command {
+    let old = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{old}", bin.display()));
+    command
+}
+
+fn ran(mut command: assert_cmd::Command, code: i32) -> Result<(String, String)> {
+    let output = command.output()?;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    ensure!(output.status.code() == Some(code), "wanted {code}, ended with {:?}: {err}", output.status.code());
+    Ok((out, err))
+}
+
+fn asked(folder: &Folder) -> Result<Vec<String>> {
+    Ok(std::fs::read_to_string(folder.path().join("asked"))?.lines().map(str::to_owned).collect())
+}
+
+fn kind() -> Result<()> {
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let host_config = kubeconfig.display();
+    let cases = format!(
+        "version) echo 'kind v0.33.0 go1.27.2 linux/amd64';;\n\
+         'get clusters') [ -e made ] && echo guest || echo 'No kind clusters found.' >&2;;\n\
+         'get kubeconfig --name guest') cat '{host_config}';;\n\
+         'create cluster --name guest'*) cat > config; echo ' • Preparing nodes 📦   ...' >&2; touch made; cp '{host_config}' \"$(argument --kubeconfig \"$@\")\";;\n\
+         'delete cluster --name guest'*) rm made; echo 'Deleting cluster \"guest\" ...' >&2;;"
+    );
+    let bin = stand_in(folder.path(), "kind", &cases)?;
+    let guest = Guest::new(&folder, "guest", &["--provider", "kind", "--kubernetes", "1.36", "--mount", "/tmp:/host"])?;
+
+    // A cluster of that name that is nobody's lab.
+    std::fs::write(folder.path().join("made"), "")?;
+    let (_, said) = ran(with_path(guest.command(&[]), &bin), 5)?;
+    ensure!(said.contains("there is a kind cluster \"guest\" already, and it was not made by a lab"), "{said}");
+    ensure!(!asked(&folder)?.iter().any(|line| line.starts_with("delete")), "{:?}", asked(&folder)?);
+    std::fs::remove_file(folder.path().join("made"))?;
+    std::fs::remove_dir_all(folder.path().join("state/guest"))?;
+
+    let (out, _) = ran(with_path(guest.command(&["--output", "json"]), &bin), 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["provider"] == "kind" && shown["targets"].as_array().is_some_and(|targets| targets.len() == 8), "{shown}");
+    let config = std::fs::read_to_string(folder.path().join("config"))?;
+    for part in ["image: kindest/node:v1.36.1", "containerPath: /host", "syncFrequency: 10s"] {
+        ensure!(config.contains(part), "{part} is not in {config}");
+    }
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(folder.path().join("state/guest/kubeconfig"))?.permissions());
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+
+    // Again: adopted, not made anew.
+    let (_, said) = ran(with_path(guest.command(&[]), &bin), 0)?;
+    ensure!(said.contains("kind cluster \"guest\" is there already"), "{said}");
+    ensure!(asked(&folder)?.iter().filter(|line| line.starts_with("create")).count() == 1);
+
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+    ensure!(!folder.path().join("made").exists() && !folder.path().join("state/guest").exists());
+    Ok(())
+}
+
+fn minikube() -> Result<()> {
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let host_config = kubeconfig.display();
+    let cases = format!(
+        "'version --short') echo v1.37.0;;\n\
+         'profile list --output json --light') [ -e made ] && echo '{{\"invalid\":[],\"valid\":[{{\"Name\":\"guest\"}}]}}' || echo '{{\"invalid\":[],\"valid\":[]}}';;\n\
+         'start --profile=guest'*) touch made; cp '{host_config}' \"$KUBECONFIG\";;\n\
+         'delete --profile guest') rm made;;"
+    );
+    let bin = stand_in(folder.path(), "minikube", &cases)?;
+    let guest = Guest::new(
+        &folder,
+        "guest",
+        &["--provider", "minikube", "--driver", "kvm2", "--memory", "10240", "--feature-gate", "A=true"],
+    )?;
+    let (out, _) = ran(with_path(guest.command(&["--output", "json"]), &bin), 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["provider"] == "minikube", "{shown}");
+    let lines = asked(&folder)?;
+    let start = lines.iter().find(|line| line.starts_with("start")).context("not started")?;
+    for flag in ["--driver=kvm2", "--memory=10240", "--feature-gates=A=true", "--kubernetes-version=v1.36.1", "--cpus=2"] {
+        ensure!(start.contains(flag), "{flag} is not in {start}");
+    }
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+    ensure!(!folder.path().join("made").exists());
+    Ok(())
+}
+
+/// The real kind: it is found or fetched, reads our configuration, and what it lacks is told in one line.
+fn real_kind() -> Result<()> {
+    let folder = Folder::new()?;
+    let output =
+        folder.lab(&["up", "--name", "real", "--provider", "kind"]).timeout(std::time::Duration::from_secs(120)).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+    if error.starts_with("error: kind is not there") {
+        eprintln!("not run: {error}");
+        return Ok(());
+    }
+    if error.starts_with("error: docker ") || error.starts_with("error: no permission") {
+        eprintln!("as far as it goes without Docker: {error}");
+        return Ok(());
+    }
+    if output.status.success() {
+        eprintln!("this machine can make clusters: that one was made and is deleted again");
+        folder.output(&["down", "--name", "real"])?;
+        return Ok(());
+    }
+    ensure!(output.status.code() == Some(7) && error == "error: the node image kindest/node:v1.36.1 cannot be had", "{said}");
+    folder.output(&["down", "--name", "real"])?;
+    ensure!(!folder.path().join("state/real").exists());
+    Ok(())
+}
+
+fn users_own() -> Result<()> {
+    let Ok(context) = std::env::var("LAB_TEST_CONTEXT") else {
+        eprintln!(
+            "not run: set LAB_TEST_CONTEXT to a context of your kubeconfig; the lab installs on its cluster and goes again"
+        );
+        return Ok(());
+    };
+    let folder = Folder::new()?;
+    let up = ["up", "--name", "users", "--provider", "existing", "--context", &context, "--output", "json"];
+    let mut command = folder.lab(&up);
+    if let Some(kubeconfig) = std::env::var_os("KUBECONFIG") {
+        command.env("KUBECONFIG", kubeconfig);
+    }
+    let (out, _) = ran(command, 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["targets"].as_array().is_some_and(|targets| !targets.is_empty()), "{shown}");
+    folder.output(&["query", "--name", "users", "up"])?;
+    folder.output(&["down", "--name", "users"])?;
+    Ok(())
+}
+
+fn wrong_input() -> Result<()> {
+    let folder = Folder::new()?;
+    let none = folder.path().join("none");
+    let kubeconfig = folder.path().join("kubeconfig");
+    let unreachable = json!({"apiVersion": "v1", "kind": "Config", "contexts": [{"name": "gone", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], "users": [{"name": "u", "user": {}}]});
+    std::fs::write(&kubeconfig, unreachable.to_string())?;
+    let kubeconfig = kubeconfig.to_string_lossy().into_owned();
+    let empty = none.to_string_lossy().into_owned();
+    std::fs::create_dir(&none)?;
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--provider", "existing"], 2, "an existing cluster needs --context"),
+        (&["--provider", "kind", "--context", "a"], 2, "--context is for --provider existing"),
+        (
+            &["--provider", "existing", "--kubeconfig", &kubeconfig, "--context", "nope"],
+            2,
+            "there is no context \"nope\"\nhint: there are: gone",
+        ),
+        (
+            &["--provider", "existing", "--kubeconfig", &kubeconfig, "--context", "gone"],
+            7,
+            "the cluster of context \"gone\" cannot be reached",
+        ),
+        (
+            &["--provider", "kind", "--kubernetes", "1.36", "--kubevirt", "v1.5.0"],
+            2,
+            "these releases do not fit together: Kubernetes 1.36; KubeVirt v1.5.0 is made for Kubernetes 1.30 to 1.32",
+        ),
+        (&["--provider", "kind", "--kubevirt", "v0.1.0"], 2, "nothing is known of KubeVirt v0.1.0"),
+        (&["--provider", "kind", "--driver", "vmware"], 2, "kind has no driver \"vmware\""),
+        (&["--provider", "kind", "--small"], 2, "--small is for the embedded lab alone"),
+        (&["--provider", "kind", "--mount", "relative"], 2, "write HOST:NODE"),
+    ];
+    for (arguments, code, wanted) in cases {
+        let mut all = vec!["up", "--name", "wrong"];
+        all.extend(*arguments);
+        let (_, said) = ran(folder.lab(&all), *code).with_context(|| format!("{arguments:?}"))?;
+        ensure!(said.contains(wanted), "{arguments:?}: {said}");
+    }
+    let nothing = folder.lab(&["up", "--name", "wrong", "--provider", "minikube"]).env("PATH", &empty).output()?;
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    ensure!(nothing.status.code() == Some(7) && said.contains("minikube is not on the search path"), "{said}");
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path().join("state")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
