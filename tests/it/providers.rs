@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("what others have on a cluster is neither touched nor lost", others),
         trial("a cluster of kind: made, adopted, deleted (a stand-in plays kind)", kind),
         trial("a cluster of minikube: made and deleted (a stand-in plays minikube)", minikube),
+        trial("a bundle holds what a cluster needs (a stand-in plays kind)", bundle),
         trial("the real kind without a node image", real_kind),
         trial("the cluster of LAB_TEST_CONTEXT", users_own),
         trial("real clusters: wrong input", wrong_input),
@@ -43,7 +44,8 @@ fn stack(folder: &Path) -> Result<PathBuf> {
     let setup = release.join("manifests/setup");
     std::fs::create_dir_all(&setup)?;
     copy("crds/monitoring.yaml", &setup.join("definitions.yaml"))?;
-    for part in ["alertmanager", "kube-state-metrics", "node-exporter", "operator", "prometheus", "service-monitors"] {
+    for part in ["alertmanager", "kube-state-metrics", "node-exporter", "operator", "prometheus", "service-monitors", "stand-ins"]
+    {
         copy(&format!("monitoring/{part}.yaml"), &release.join(format!("manifests/{part}.yaml")))?;
     }
     let large = json!({
@@ -201,6 +203,63 @@ fn existing() -> Result<()> {
     opened(&folder, "guest")?;
     let said = String::from_utf8(folder.lab(&["fault", "list", "--name", "guest"]).output()?.stderr)?;
     ensure!(said.contains("is on a real cluster"), "{said}");
+
+    // Grafana has the dashboard.
+    let dashboards =
+        block_on(api.get("/api/v1/namespaces/monitoring/configmaps/kubevirt-lab-dashboards"))?.context("no dashboards")?;
+    ensure!(
+        dashboards["data"]["kubevirt-requests.json"]
+            .as_str()
+            .is_some_and(|text| text.contains("&lt;error&gt;") || text.contains("<error>"))
+    );
+
+    // The same scenario, there and here: the same verdicts, the same series.
+    let (page, junit) = (folder.path().join("parity.html"), folder.path().join("junit.xml"));
+    let scenario = |name: &str| root().join("scenarios").join(name).to_string_lossy().into_owned();
+    let (first, second) = (scenario("blog-rest-client-requests.yaml"), scenario("goaway.yaml"));
+    let snapshots = root().join("snapshots");
+    let (page_name, junit_name, snapshots) = (page.to_string_lossy(), junit.to_string_lossy(), snapshots.to_string_lossy());
+    let prometheus = prometheus()?.prometheus.to_string_lossy().into_owned();
+    let run = [
+        "scenario",
+        "run",
+        &first,
+        &second,
+        "--kubevirt",
+        "v1.9.0",
+        "--provider",
+        "embedded,existing",
+        "--lab",
+        "guest",
+        "--snapshots",
+        &snapshots,
+        "--parity",
+        &page_name,
+        "--junit",
+        &junit_name,
+        "--prometheus",
+        &prometheus,
+        "--offline",
+    ];
+    let said = folder.output(&run)?;
+    ensure!(said.contains("not runnable there: it needs faults on the Kubernetes API"), "{said}");
+    ensure!(std::fs::read_to_string(&page)?.contains("2 scenarios, 0 with a difference that is not declared"));
+    ensure!(std::fs::read_to_string(&junit)?.contains("blog-rest-client-requests@v1.9.0 on existing"));
+
+    // What somebody else needs to look at it, without what is secret.
+    let exported = folder.path().join("exported");
+    folder.output(&["export", "--name", "guest", &exported.to_string_lossy()])?;
+    for file in [
+        "lab.json",
+        "timeline.txt",
+        "prometheus/targets.json",
+        "logs/monitoring/prometheus-k8s-0/prometheus.log",
+        "objects/kubevirt/pods",
+    ] {
+        ensure!(exported.join(file).exists(), "{file} is not there");
+    }
+    let secret = std::fs::read_to_string(exported.join("objects/monitoring/secrets/prometheus-k8s.yaml"))?;
+    ensure!(secret.contains("left out"), "{secret}");
 
     // Another lab is told whose the cluster is, and changes nothing.
     let said = Guest::existing(&folder, "other", &kubeconfig)?.fails(5, &[])?;
@@ -427,6 +486,109 @@ fn minikube() -> Result<()> {
     ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
     ensure!(!folder.path().join("made").exists());
     Ok(())
+}
+
+/// Tells whether a Docker engine answers.
+fn has_docker() -> bool {
+    let output = std::process::Command::new("docker").args(["version", "--format", "{{.Server.Os}}"]).output();
+    output.is_ok_and(|output| output.stdout.starts_with(b"linux"))
+}
+
+/// Images are collected by the real Docker, out of its own store: none can be pulled here. They are empty but for a file.
+fn bundle() -> Result<()> {
+    if !has_docker() {
+        eprintln!("not run: no Docker engine answers");
+        return Ok(());
+    }
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let (stack, kubevirt) = (stack(folder.path())?, kubevirt(folder.path())?);
+    let (stack, kubevirt) = (stack.to_string_lossy(), kubevirt.to_string_lossy());
+    let file = folder.path().join("bundle.tar");
+    let file = file.to_string_lossy();
+    let make = [
+        "bundle",
+        &file,
+        "--kube-prometheus-manifests",
+        &stack,
+        "--kubevirt-manifests",
+        &kubevirt,
+        "--no-pull",
+        "--output",
+        "json",
+    ];
+    let (_, said) = ran(folder.lab(&make), 7)?;
+    ensure!(said.contains("is not there") && said.contains("--no-pull"), "{said}");
+
+    let layer = folder.path().join("layer.tar");
+    let mut tar = tar::Builder::new(std::fs::File::create(&layer)?);
+    tar.append_path_with_name(root().join("LICENSE"), "LICENSE")?;
+    tar.into_inner()?;
+    let mut images = Vec::new();
+    let made = loop {
+        let output = folder.lab(&make).output()?;
+        if output.status.success() {
+            break String::from_utf8(output.stdout)?;
+        }
+        // Each failure names the image that is missing.
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let missing =
+            said.split("image ").nth(1).and_then(|rest| rest.split(" is not there").next()).context(said.clone())?.to_owned();
+        ensure!(!images.contains(&missing), "{said}");
+        let imported = std::process::Command::new("docker").args(["import"]).arg(&layer).arg(&missing).output()?;
+        ensure!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        images.push(missing);
+    };
+    let _images = Images(images.clone());
+    let made: Value = serde_json::from_str(&made)?;
+    let sum = made["sha256"].as_str().context("no checksum")?.to_owned();
+    for image in ["kindest/node:v1.36.1", "lab.local/sim/virt-operator:v1.9.0", "lab.local/sim/virt-api:v1.9.0"] {
+        ensure!(made["images"].as_array().is_some_and(|all| all.iter().any(|found| found == image)), "{image}: {made}");
+    }
+
+    let host_config = kubeconfig.display();
+    let cases = format!(
+        "version) echo 'kind v0.33.0';;\n'get clusters') [ -e made ] && echo guest || true;;\n\
+         'create cluster --name guest'*) cat > config; touch made; cp '{host_config}' \"$(argument --kubeconfig \"$@\")\";;\n\
+         'load image-archive '*) tar -tf \"$(argument image-archive \"$@\")\" > loaded;;\n'delete cluster --name guest'*) rm made;;"
+    );
+    let bin = stand_in(folder.path(), "kind", &cases)?;
+    let up = |sum: &str| {
+        with_path(
+            folder.lab(&[
+                "up",
+                "--name",
+                "guest",
+                "--provider",
+                "kind",
+                "--bundle",
+                &file,
+                "--bundle-sha256",
+                sum,
+                "--offline",
+                "--output",
+                "json",
+            ]),
+            &bin,
+        )
+    };
+    let (_, said) = ran(up("00"), 2)?;
+    ensure!(said.contains("its checksum is"), "{said}");
+    let (out, _) = ran(up(&sum), 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["kubevirt"] == "v1.9.0" && shown["targets"].as_array().is_some_and(|targets| targets.len() == 8), "{shown}");
+    ensure!(std::fs::read_to_string(folder.path().join("loaded"))?.contains("manifest.json"), "no images were loaded");
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+    Ok(())
+}
+
+/// Images of a test, which go with it.
+struct Images(Vec<String>);
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("docker").args(["image", "rm", "--force"]).args(&self.0).output();
+    }
 }
 
 /// The real kind: it is found or fetched, reads our configuration, and what it lacks is told in one line.

@@ -30,7 +30,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn run(loaded: &Loaded, release: &str) -> Result<(), Failed> {
     let failed = |error: anyhow::Error| Failed::from(format!("{error:#}"));
     let prometheus = prometheus().map_err(failed)?;
-    let report = block_on(scenarios::run(loaded, release, &prometheus)).map_err(failed)?;
+    // What there is to see of one that fails.
+    let artifacts = std::env::var_os("LAB_ARTIFACTS").map(std::path::PathBuf::from);
+    let report = block_on(scenarios::run(loaded, release, &prometheus, artifacts.as_deref())).map_err(failed)?;
     if !report.passed() {
         return Err(Failed::from(report.to_string()));
     }

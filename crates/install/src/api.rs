@@ -274,6 +274,15 @@ impl Api {
         self.send(Method::PATCH, &path, "application/apply-patch+yaml", object.to_string().as_bytes()).await
     }
 
+    /// Applies an object or a part of one under another name, taking over what others own of it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn take(&self, object: &Value, manager: &str) -> Result<Value, ApiError> {
+        let path = format!("{}?fieldManager={manager}&force=true", self.path_of(object).await?);
+        self.send(Method::PATCH, &path, "application/apply-patch+yaml", object.to_string().as_bytes()).await
+    }
+
     /// Merges a patch into an object (RFC 7386).
     ///
     /// # Errors

@@ -23,6 +23,7 @@ pub use releases::{Minor, Misfit, Release, Releases, Triple, Wanted};
 pub use remove::Left;
 pub use run::{Counts, InstallError, Installer, Progress};
 pub use survey::{Survey, is_virtualised, survey};
+pub use wait::missing;
 
 /// The label of what a lab has installed; its value is the lab's name.
 pub const INSTALLED_BY: &str = "lab.local/installed-by";

@@ -150,6 +150,8 @@ impl Plan {
             self.traps.insert(Trap::ControlPlaneServices);
             rest.extend(services);
         }
+        let has_grafana = rest.iter().any(|found| object::kind(found) == "Deployment" && object::name(found) == "grafana");
+        rest.extend(profile::dashboards(profile).filter(|_| has_grafana));
         // What the operator makes of its own objects does not exist yet when everything is applied.
         let made = |kind: &str, prefix: &str| {
             let of_kind = rest.iter().filter(|found| object::kind(found) == kind);

@@ -21,6 +21,8 @@ pub struct Profile {
     pub resource_metrics: bool,
     /// Whether virtual machines need to be emulated: a node has no /dev/kvm.
     pub emulation: bool,
+    /// Dashboards that Grafana shows besides its own: file name and JSON.
+    pub dashboards: Vec<(String, String)>,
 }
 
 /// A change or omission, and why; told to the user.
@@ -90,6 +92,10 @@ pub(crate) fn shape(of: &mut Value, profile: &Profile) -> Shaped {
         }
         return Shaped::Kept(Some(Trap::LabelAllowList));
     }
+    if kind == "Deployment" && component(of) == "grafana" && !profile.dashboards.is_empty() {
+        provision(of);
+        return Shaped::Kept(None);
+    }
     if profile.full {
         return Shaped::Kept(None);
     }
@@ -102,6 +108,32 @@ pub(crate) fn shape(of: &mut Value, profile: &Profile) -> Shaped {
         return Shaped::Kept(Some(Trap::Size));
     }
     Shaped::Kept(None)
+}
+
+/// The ConfigMap of the lab's dashboards.
+const DASHBOARDS: &str = "kubevirt-lab-dashboards";
+
+/// Gives Grafana the lab's dashboards: kube-prometheus' file provider reads every folder below /grafana-dashboard-definitions/0.
+fn provision(grafana: &mut Value) {
+    let spec = &mut grafana["spec"]["template"]["spec"];
+    let add = |list: &mut Value, element: Value| match list.as_array_mut() {
+        Some(list) => list.push(element),
+        None => *list = json!([element]),
+    };
+    add(&mut spec["volumes"], json!({"name": DASHBOARDS, "configMap": {"name": DASHBOARDS}}));
+    let mount = json!({"name": DASHBOARDS, "mountPath": "/grafana-dashboard-definitions/0/kubevirt", "readOnly": true});
+    for container in spec["containers"].as_array_mut().into_iter().flatten().filter(|container| container["name"] == "grafana") {
+        add(&mut container["volumeMounts"], mount.clone());
+    }
+}
+
+/// The ConfigMap of the lab's dashboards, if there are any.
+pub(crate) fn dashboards(profile: &Profile) -> Option<Value> {
+    let data: serde_json::Map<String, Value> =
+        profile.dashboards.iter().map(|(name, text)| (name.clone(), text.as_str().into())).collect();
+    (!data.is_empty()).then(|| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": DASHBOARDS, "namespace": MONITORING}, "data": data})
+    })
 }
 
 /// Headless Services for the metrics of the two components of the control plane that kubeadm gives none.
@@ -123,21 +155,20 @@ pub(crate) fn control_plane_services() -> Vec<Value> {
         .into()
 }
 
-/// What Prometheus' ServiceAccount needs in KubeVirt's namespace whatever role its discovery has.
+/// What Prometheus' ServiceAccount lacks in KubeVirt's namespace if it discovers by EndpointSlices (kubevirt#19041).
 pub(crate) fn discovery_rights() -> Vec<Value> {
-    let metadata = json!({"name": "kubevirt-lab-discovery", "namespace": KUBEVIRT});
+    let metadata = json!({"name": "lab-endpointslices", "namespace": KUBEVIRT});
     let verbs = ["get", "list", "watch"];
     vec![
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
             "rules": [
                 {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": verbs},
-                {"apiGroups": [""], "resources": ["services", "endpoints", "pods"], "verbs": verbs},
             ],
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "kubevirt-lab-discovery"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lab-endpointslices"},
             "subjects": [{"kind": "ServiceAccount", "name": "prometheus-k8s", "namespace": MONITORING}],
         }),
     ]

@@ -14,7 +14,10 @@ const WORKLOADS: [(&str, &str, &str); 3] = [
 ];
 
 /// What is still missing; nothing when the state is reached.
-pub(crate) async fn missing(api: &Api, wait: &Wait) -> Result<Vec<String>, ApiError> {
+///
+/// # Errors
+/// When the server does not answer or refuses.
+pub async fn missing(api: &Api, wait: &Wait) -> Result<Vec<String>, ApiError> {
     match wait {
         Wait::Established(names) => established(api, names).await,
         Wait::Workloads { namespace, expected } => workloads(api, namespace, expected).await,

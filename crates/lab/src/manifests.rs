@@ -20,6 +20,12 @@ const FILES: &[(&str, &str)] = &[
     ("blog/v0.11/kubevirt-servicemonitor.yml", include_str!("../../../manifests/blog/v0.11/kubevirt-servicemonitor.yml")),
 ];
 
+/// The dashboards that Grafana is given on real clusters: file name and JSON.
+pub fn dashboards() -> Vec<(String, String)> {
+    let text = include_str!("../../../manifests/grafana/kubevirt-requests.json");
+    vec![("kubevirt-requests.json".to_owned(), text.to_owned())]
+}
+
 /// The text of a file.
 pub fn text(path: &str) -> Option<&'static str> {
     FILES.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)

@@ -16,6 +16,7 @@ use scenario::{Delete, FaultUse, LabError, Notification, PodLog, Problem, Report
 use serde_json::Value;
 
 use crate::embedded::{self, Lab, Options};
+use crate::export::Export;
 use crate::tools::Prometheus;
 
 const PODS: Gr = Gr::core("pods");
@@ -79,11 +80,11 @@ fn has_metric(release: &str, expression: &str) -> Result<bool, String> {
     Ok(false)
 }
 
-/// Runs a scenario on a lab of its own, which is gone afterwards.
+/// Runs a scenario on a lab of its own, which is gone afterwards; if it fails, what there is to see is written to `artifacts`.
 ///
 /// # Errors
 /// When the lab does not start.
-pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Result<Report> {
+pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus, artifacts: Option<&Path>) -> Result<Report> {
     let folder = tempfile::tempdir().context("cannot make a folder for the lab")?;
     let options = Options {
         name: "scenario".to_owned(),
@@ -100,6 +101,11 @@ pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus) -> Res
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };
     let report = scenario::run(&loaded.name, release, "embedded", &loaded.scenario, &bench).await;
+    if let Some(folder) = artifacts.filter(|_| !report.passed())
+        && let Err(error) = bench.export(&folder.join(format!("{}@{release}", loaded.name)), &report).await
+    {
+        eprintln!("what there was to see could not be written: {error:#}");
+    }
     bench.lab.stop().await;
     Ok(report)
 }
@@ -138,6 +144,24 @@ impl Bench {
             Some(address) => Ok(metrics::Client::new(&format!("http://{address}:9090"))),
             None => Err(LabError("prometheus-k8s-0 has no address yet".to_owned())),
         }
+    }
+
+    /// Writes what the lab and the report tell.
+    async fn export(&self, folder: &Path, report: &Report) -> Result<()> {
+        let mut export = Export::new(folder)?;
+        export.json("report.json", report)?;
+        export.json("ledger.json", &self.lab.proxy().ledger().entries(0, usize::MAX))?;
+        export.json("notifications.json", &self.lab.notifications().list())?;
+        let config = kube::config::Kubeconfig::from_yaml(&self.lab.server().kubeconfig("scenario"))?;
+        let api = install::Api::new(crate::why::client(config, None).await?);
+        export.cluster(&api, &["monitoring", &self.lab.release().namespace]).await?;
+        match self.prometheus() {
+            Ok(client) => export.prometheus(&client).await?,
+            Err(error) => export.lacks("prometheus", &error),
+        }
+        let files = export.end()?;
+        eprintln!("{files} files about it are in {}", folder.display());
+        Ok(())
     }
 
     /// Walks the chain from a question, as `lab why` does.
@@ -181,9 +205,7 @@ impl scenario::Lab for Bench {
     fn targets(&self) -> BoxFuture<'_, Result<Vec<Target>, LabError>> {
         Box::pin(async {
             let targets = self.prometheus()?.targets().await.map_err(|error| failed(&error))?;
-            let ours =
-                |target: &Target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics");
-            Ok(targets.active_targets.into_iter().filter(ours).collect())
+            Ok(crate::reach::kubevirt_targets(targets.active_targets))
         })
     }
 

@@ -173,7 +173,11 @@ impl Client {
         Self { way }
     }
 
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, HttpError> {
+    /// The data of an answer, as it is: of `targets`, `series`, `alerts`, and other paths below `/api/v1`.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer or refuses.
+    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, HttpError> {
         let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         let mark = if pairs.is_empty() { "" } else { "?" };
         let path_and_query = format!("/api/v1/{path}{mark}{}", pairs.join("&"));

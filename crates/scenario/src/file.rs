@@ -26,6 +26,22 @@ pub struct Scenario {
     /// Whether the ledger must equal the change of the components' counters, for every code.
     #[serde(default)]
     pub reconcile: bool,
+    /// What may differ from provider to provider; what differs and is not here fails `scenario run --parity`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parity: Vec<Declared>,
+}
+
+/// A difference between providers that is as it should be.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// What differs: the line of a report, or `snapshot NAME`.
+    pub differs: String,
+    /// On which provider; on any without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a scenario runs on.

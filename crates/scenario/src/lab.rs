@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::file::Delete;
+use crate::needs::Need;
 use crate::reconcile::{Hookless, Reading};
 
 /// The lab could not do or tell something.
@@ -59,6 +60,10 @@ pub trait Lab: Send + Sync {
     fn namespace(&self) -> String;
     /// The release's counter of requests.
     fn requests_metric(&self) -> String;
+    /// What the provider does not have.
+    fn lacks(&self) -> &'static [Need] {
+        &[]
+    }
     /// Time since the lab was started.
     fn now(&self) -> Duration;
     /// Lets time pass.

@@ -5,17 +5,21 @@
 
 mod check;
 mod file;
+pub mod junit;
 mod lab;
+mod needs;
+pub mod parity;
 pub mod reconcile;
 mod report;
 mod run;
 
 pub use check::{Problem, parse};
 pub use file::{
-    AlertExpectation, Alerts, Check, Delete, Expectation, Given, LogExpectation, NotificationExpectation, QueryExpectation,
-    RuleExpectation, Scenario, SnapshotSpec, Stack, Step, TargetExpectation, Wait, WhyExpectation, duration,
+    AlertExpectation, Alerts, Check, Declared, Delete, Expectation, Given, LogExpectation, NotificationExpectation,
+    QueryExpectation, RuleExpectation, Scenario, SnapshotSpec, Stack, Step, TargetExpectation, Wait, WhyExpectation, duration,
 };
 pub use lab::{FaultUse, Lab, LabError, Notification, PodLog, PodPage};
+pub use needs::Need;
 pub use report::{Line, Report, SnapshotText, Verdict};
 pub use run::run;
 

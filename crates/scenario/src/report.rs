@@ -14,6 +14,11 @@ pub enum Verdict {
         /// What was seen.
         seen: String,
     },
+    /// It was left out: the provider cannot do or tell it.
+    Skipped {
+        /// What the provider lacks.
+        why: String,
+    },
     /// Otherwise.
     Failed {
         /// What was seen last, and what was wanted.
@@ -56,6 +61,9 @@ pub struct Report {
     pub release: String,
     /// The provider.
     pub provider: String,
+    /// Why it cannot be run there, if it cannot; nothing was done then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_runnable: Option<String>,
     /// What happened.
     pub lines: Vec<Line>,
     /// The snapshots that were taken.
@@ -63,18 +71,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything was as it should be.
+    /// Whether everything that could be looked at was as it should be.
     pub fn passed(&self) -> bool {
-        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Passed { .. }))
+        !self.lines.iter().any(|line| matches!(line.verdict, Verdict::Failed { .. }))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} on KubeVirt {} (simulated), {} lab", self.scenario, self.release, self.provider)?;
+        let simulated = if self.provider == "embedded" { " (simulated)" } else { "" };
+        writeln!(f, "{} on KubeVirt {}{simulated}, {} lab", self.scenario, self.release, self.provider)?;
+        if let Some(why) = &self.not_runnable {
+            return writeln!(f, "          not runnable there: {why}");
+        }
         for line in &self.lines {
             let (mark, text) = match &line.verdict {
                 Verdict::Passed { seen } => ("ok  ", seen),
+                Verdict::Skipped { why } => ("--  ", why),
                 Verdict::Failed { why } => ("FAIL", why),
             };
             writeln!(f, "{:>7.2}s  {mark}  {}", line.at.as_secs_f64(), line.what)?;

@@ -8,12 +8,13 @@ use install::{Api, Installer, Left, Progress};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::Which;
 use super::up::Stages;
-use super::{Which, status};
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::provider::record::ClusterRecord;
 use crate::provider::{self, Kind, Minikube, Provider};
+use crate::reach;
 use crate::state::{LabDir, StateRoot};
 
 /// How long the supervisor has to stop by itself.
@@ -102,7 +103,7 @@ impl Down {
             return Ok(());
         }
         stages.doing("asking the cluster whose it is");
-        let api = Api::new(status::kube_client(&dir.kubeconfig(), None).await?);
+        let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
         match provider::marked(&api).await {
             Ok(Some(lab)) if lab == dir.name() => Ok(()),
             Ok(None) if !record.complete => Ok(()),
@@ -122,7 +123,7 @@ impl Down {
     }
 
     async fn uninstall(&self, dir: &LabDir, stages: &Stages) -> Result<Vec<Left>> {
-        let api = Api::new(status::kube_client(&dir.kubeconfig(), None).await?);
+        let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
         let told = |progress: Progress<'_>| match progress {
             Progress::Doing(what) => stages.doing(what),
             Progress::Done(what) => stages.done(what),

@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 
 use super::Which;
-use super::status::kube_client;
 use crate::exit::{Exit, Failure};
 
 #[derive(Args)]
@@ -39,7 +38,7 @@ impl Logs {
     pub(super) async fn run(self) -> Result<Exit> {
         let dir = self.which.dir()?;
         super::reachable(&dir)?;
-        let client = kube_client(&dir.kubeconfig(), None).await?;
+        let client = crate::reach::kube_client(&dir.kubeconfig(), None).await?;
         let pods: Api<Pod> = match &self.namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),

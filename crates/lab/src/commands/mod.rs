@@ -14,9 +14,11 @@ macro_rules! say_text {
 }
 
 mod apiserver;
+mod bundle;
 mod contract;
 mod doctor;
 mod down;
+mod export;
 mod fault;
 mod kubeconfig;
 mod ledger;
@@ -40,6 +42,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::provider::record::ClusterRecord;
+use crate::reach;
 use crate::state::{LabDir, StateRoot};
 
 /// A lab for KubeVirt monitoring: a cluster with Prometheus and KubeVirt, with faults on its API.
@@ -56,6 +59,8 @@ enum Command {
     Up(up::Up),
     /// Take a lab down and remove what it left.
     Down(down::Down),
+    /// Collect the manifests and images of three releases in a file, for a machine without a network.
+    Bundle(bundle::BundleCommand),
     /// Show what runs, where, and what of it is simulated.
     Status(status::Status),
     /// Print a pod's log.
@@ -64,6 +69,8 @@ enum Command {
     Query(query::Query),
     /// Open a way to Prometheus, Grafana, Alertmanager or a component's metrics.
     Open(open::Open),
+    /// Write objects, logs, events, ledger and what Prometheus knows into a folder, to be looked at elsewhere.
+    Export(export::ExportCommand),
     /// Show what Alertmanager has sent to the lab: which alerts fired, and which are over.
     Notifications(notifications::Notifications),
     /// Print the path of the lab's kubeconfig.
@@ -143,7 +150,7 @@ impl Proxied {
 /// The Prometheus of a lab: at its address in an embedded one, through the API server elsewhere.
 pub(crate) async fn prometheus_of(dir: &LabDir) -> Result<metrics::Client> {
     if let Some(record) = ClusterRecord::of(dir) {
-        let cluster = crate::why::Cluster::new(status::kube_client(&dir.kubeconfig(), None).await?);
+        let cluster = crate::why::Cluster::new(reach::kube_client(&dir.kubeconfig(), None).await?);
         let object = cluster.prometheus_object(Some(&record.prometheus)).await?;
         return Ok(cluster.prometheus(&object));
     }
@@ -200,7 +207,9 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Status(command) => command.run().await,
         Command::Logs(command) => command.run().await,
         Command::Query(command) => command.run().await,
+        Command::Bundle(command) => command.run().await,
         Command::Open(command) => command.run().await,
+        Command::Export(command) => command.run().await,
         Command::Notifications(command) => command.run().await,
         Command::Kubeconfig(command) => command.run(),
         Command::Token(command) => command.run(),

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::{Output, Which, status};
+use super::{Output, Which};
 use crate::exit::{Exit, Failure};
 use crate::provider::access::{Forward, Goal};
 use crate::provider::record::ClusterRecord;
+use crate::reach;
 
 /// What can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,7 +93,7 @@ impl Open {
         let dir = self.which.dir()?;
         super::reachable(&dir)?;
         let record = ClusterRecord::of(&dir);
-        let client = status::kube_client(&dir.kubeconfig(), None).await?;
+        let client = reach::kube_client(&dir.kubeconfig(), None).await?;
         let named = record.as_ref().map_or("monitoring/k8s", |record| record.prometheus.as_str());
         let mut goal = self.what.goal(named.split_once('/').unwrap_or(("monitoring", named)), &self.component);
         if goal.namespace.is_empty() {

@@ -4,10 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use scenario::Report;
+use scenario::parity::Parity;
 
 use super::Output;
 use crate::exit::{Exit, Failure};
+use crate::provider::Provider;
+use crate::provider::bench::ClusterBench;
 use crate::scenarios::{self, Loaded};
+use crate::state::StateRoot;
 use crate::tools;
 
 #[derive(Subcommand)]
@@ -45,6 +50,21 @@ pub(super) struct Run {
     /// Only on this release of KubeVirt.
     #[arg(long, value_name = "RELEASE")]
     kubevirt: Option<String>,
+    /// What it runs on, one after the other: embedded starts a lab for each scenario; kind, minikube and existing are labs that are up.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "embedded", value_name = "PROVIDER")]
+    provider: Vec<Provider>,
+    /// The lab that is up, for providers other than embedded; several in the order of --provider.
+    #[arg(long, value_delimiter = ',', default_value = "lab", value_name = "NAME")]
+    lab: Vec<String>,
+    /// Hold the providers against each other: verdicts and series, written to this page. What differs and is not declared fails.
+    #[arg(long, value_name = "FILE.html")]
+    parity: Option<PathBuf>,
+    /// Write the result as JUnit's XML, which CI systems show.
+    #[arg(long, value_name = "FILE.xml")]
+    junit: Option<PathBuf>,
+    /// Write what there is to see of a scenario that fails on an embedded lab into a folder below this one.
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
     /// Run each so often; all must pass.
     #[arg(long, default_value_t = 1, value_name = "N")]
     times: u32,
@@ -126,37 +146,80 @@ impl ScenarioCommand {
     }
 }
 
+/// What scenarios run on.
+enum Ground {
+    Embedded(Box<tools::Prometheus>),
+    Cluster(Box<ClusterBench>),
+}
+
+impl Ground {
+    async fn run(&self, loaded: &Loaded, release: &str, artifacts: Option<&Path>) -> Result<Report> {
+        match self {
+            Self::Embedded(prometheus) => scenarios::run(loaded, release, prometheus, artifacts).await,
+            Self::Cluster(bench) if bench.release() != release => Ok(Report {
+                scenario: loaded.name.clone(),
+                release: release.to_owned(),
+                provider: bench.provider().to_owned(),
+                not_runnable: Some(format!("it runs KubeVirt {}", bench.release())),
+                lines: Vec::new(),
+                snapshots: Vec::new(),
+            }),
+            Self::Cluster(bench) => {
+                Ok(scenario::run(&loaded.name, release, bench.provider(), &loaded.scenario, bench.as_ref()).await)
+            }
+        }
+    }
+}
+
 impl Run {
+    /// What is run on, in the order in which it was named.
+    async fn grounds(&self) -> Result<Vec<Ground>> {
+        let mut grounds = Vec::new();
+        let mut labs = self.lab.iter();
+        for provider in &self.provider {
+            if *provider == Provider::Embedded {
+                let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
+                grounds.push(Ground::Embedded(Box::new(tools::find(&search, &|what| eprintln!("{what}")).await?)));
+                continue;
+            }
+            let name = labs.next().or(self.lab.last()).map_or("lab", String::as_str);
+            let bench = ClusterBench::open(&StateRoot::from_env().lab(name)?).await?;
+            if bench.provider() != provider.name() {
+                bail!(
+                    Failure::new(Exit::Usage, format!("lab {name:?} is on {}, not on {}", bench.provider(), provider.name()))
+                        .hint("name the lab with --lab")
+                );
+            }
+            grounds.push(Ground::Cluster(Box::new(bench)));
+        }
+        Ok(grounds)
+    }
+
     async fn run(self) -> Result<Exit> {
         let loaded = self.files.load()?;
-        let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
-        let prometheus = tools::find(&search, &|what| eprintln!("{what}")).await?;
+        let grounds = self.grounds().await?;
         let mut exit = Exit::Success;
         let mut reports = Vec::new();
+        let mut parities = Vec::new();
         for loaded in &loaded {
             for release in &loaded.scenario.given.kubevirt {
                 if self.kubevirt.as_ref().is_some_and(|only| only.trim_start_matches('v') != release.trim_start_matches('v')) {
                     continue;
                 }
                 for _ in 0..self.times {
-                    let report = tokio::select! {
-                        report = scenarios::run(loaded, release, &prometheus) => report?,
-                        _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
-                    };
-                    if self.output == Output::Text {
-                        say_text!(report.to_string());
+                    let mut of_one = Vec::new();
+                    for ground in &grounds {
+                        let report = tokio::select! {
+                            report = ground.run(loaded, release, self.artifacts.as_deref()) => report?,
+                            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+                        };
+                        exit = self.judge(loaded, &report, exit)?;
+                        of_one.push(report);
                     }
-                    if !report.passed() {
-                        exit = Exit::ScenarioFailed;
+                    if self.parity.is_some() {
+                        parities.push(Parity::new(&loaded.scenario, of_one.clone()));
                     }
-                    for snapshot in &report.snapshots {
-                        let name = scenarios::snapshot_name(&loaded.name, release, &snapshot.name);
-                        let same = self.hold(&self.snapshots.join(format!("{name}.snap")), &snapshot.text)?;
-                        if !same && exit == Exit::Success {
-                            exit = Exit::SnapshotDiffers;
-                        }
-                    }
-                    reports.push(report);
+                    reports.extend(of_one);
                 }
             }
         }
@@ -164,7 +227,58 @@ impl Run {
             bail!(Failure::new(Exit::Usage, "nothing was run").hint("no scenario names that release"));
         }
         self.output.json(&reports);
+        if let Some(file) = &self.junit {
+            std::fs::write(file, scenario::junit::xml(&reports))
+                .map_err(|error| Failure::new(Exit::EnvironmentMissing, format!("cannot write {}: {error}", file.display())))?;
+        }
+        if let Some(file) = &self.parity {
+            exit = self.compare(file, &parities, exit)?;
+        }
         Ok(exit)
+    }
+
+    /// Shows a report and holds its snapshots against their files; what the program ends with so far.
+    fn judge(&self, loaded: &Loaded, report: &Report, mut exit: Exit) -> Result<Exit> {
+        if self.output == Output::Text {
+            say_text!(report.to_string());
+        }
+        if !report.passed() {
+            exit = Exit::ScenarioFailed;
+        }
+        for snapshot in &report.snapshots {
+            let name = scenarios::snapshot_name(&loaded.name, &report.release, &snapshot.name);
+            let declared = loaded.scenario.parity.iter().any(|declared| {
+                declared.differs == format!("snapshot {}", snapshot.name)
+                    && declared.on.as_deref().is_none_or(|on| on == report.provider)
+            });
+            // What may differ from provider to provider is held against the file of the embedded lab alone.
+            if declared && report.provider != Provider::Embedded.name() {
+                continue;
+            }
+            let same = self.hold(&self.snapshots.join(format!("{name}.snap")), &snapshot.text)?;
+            if !same && exit == Exit::Success {
+                exit = Exit::SnapshotDiffers;
+            }
+        }
+        Ok(exit)
+    }
+
+    /// Writes the page of the providers' parity, and tells what differs.
+    fn compare(&self, file: &Path, parities: &[Parity], exit: Exit) -> Result<Exit> {
+        std::fs::write(file, scenario::parity::html(parities))
+            .map_err(|error| Failure::new(Exit::EnvironmentMissing, format!("cannot write {}: {error}", file.display())))?;
+        let mut undeclared = 0;
+        for parity in parities {
+            for difference in parity.differences.iter().filter(|difference| difference.declared.is_none()) {
+                undeclared += 1;
+                eprintln!(
+                    "{} on {}: {} differs from {}",
+                    parity.scenario, difference.provider, difference.what, parity.reports[0].provider
+                );
+            }
+        }
+        eprintln!("{} is written: {} scenarios, {undeclared} differences that are not declared", file.display(), parities.len());
+        Ok(if undeclared > 0 && exit == Exit::Success { Exit::ScenarioFailed } else { exit })
     }
 
     /// Compares a snapshot with its file; whether it is the same, or was updated.

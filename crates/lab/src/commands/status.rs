@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Output, Which};
 use crate::exit::{Exit, Failure};
 use crate::provider::record::ClusterRecord;
+use crate::reach;
 use crate::state::LabDir;
 
 #[derive(Args)]
@@ -53,16 +54,9 @@ impl Overview {
     }
 }
 
-/// A client for a kubeconfig's file.
-pub(crate) async fn kube_client(kubeconfig: &Path, context: Option<&str>) -> Result<kube::Client> {
-    let config =
-        kube::config::Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-    crate::why::client(config, context).await
-}
-
 /// Looks at pods and targets.
 pub(crate) async fn overview(kubeconfig: &Path) -> Result<Overview> {
-    let client = kube_client(kubeconfig, None).await?;
+    let client = reach::kube_client(kubeconfig, None).await?;
     let pods: Api<Pod> = Api::all(client);
     let list = pods
         .list(&ListParams::default())
@@ -91,15 +85,9 @@ pub(crate) async fn overview(kubeconfig: &Path) -> Result<Overview> {
     if let Some(url) = overview.prometheus()
         && let Ok(targets) = metrics::Client::new(&url).targets().await
     {
-        overview.targets = of_kubevirt(targets.active_targets);
+        overview.targets = reach::kubevirt_targets(targets.active_targets);
     }
     Ok(overview)
-}
-
-/// The targets of KubeVirt's Service.
-pub(crate) fn of_kubevirt(targets: Vec<Target>) -> Vec<Target> {
-    let ours = |target: &Target| target.labels.get("service").is_some_and(|service| service == "kubevirt-prometheus-metrics");
-    targets.into_iter().filter(ours).collect()
 }
 
 /// The counter's name in a release.
@@ -185,7 +173,8 @@ impl Status {
         overview.pods.retain(|pod| ["monitoring", "kubevirt"].contains(&pod.namespace.as_str()));
         let prometheus = super::prometheus_of(dir).await?;
         let targets = prometheus.targets().await;
-        overview.targets = targets.as_ref().map(|targets| of_kubevirt(targets.active_targets.clone())).unwrap_or_default();
+        overview.targets =
+            targets.as_ref().map(|targets| reach::kubevirt_targets(targets.active_targets.clone())).unwrap_or_default();
         let ways = super::open::ways();
         let document = serde_json::json!({
             "name": record.name, "provider": record.provider, "kubernetes": record.kubernetes, "kubevirt": record.kubevirt,

@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use why::{Question, Verdict};
 
-use super::{Output, Which, status};
+use super::{Output, Which};
 use crate::exit::{Exit, Failure};
+use crate::reach;
 
 #[derive(Args)]
 pub(super) struct Why {
@@ -43,7 +44,7 @@ impl Why {
                 dir.kubeconfig()
             }
         };
-        let client = status::kube_client(&kubeconfig, self.context.as_deref()).await?;
+        let client = reach::kube_client(&kubeconfig, self.context.as_deref()).await?;
         let explanation = crate::why::explain(client, self.prometheus.as_deref(), &question).await?;
         if !self.output.json(&explanation) {
             say_text!(explanation.to_string());

@@ -127,6 +127,19 @@ impl Kind {
         Ok(output.out)
     }
 
+    /// Gives the engine the node image out of an archive.
+    ///
+    /// # Errors
+    /// When the engine cannot load it.
+    pub(crate) async fn load_node(&self, archive: &Path) -> Result<()> {
+        let engine = super::bundle::engine(&self.engine)?;
+        let output = engine.ask(&["load", "--input", &archive.to_string_lossy()]).await?;
+        if !output.ok {
+            return Err(self.failed("node image", &output));
+        }
+        Ok(())
+    }
+
     /// Puts the images of an archive into the nodes.
     ///
     /// # Errors

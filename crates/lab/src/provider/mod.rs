@@ -4,6 +4,8 @@
 //! the cluster (crate `install`). Programs are found on the search path and run with arguments, never through a shell.
 
 pub(crate) mod access;
+pub(crate) mod bench;
+pub(crate) mod bundle;
 mod command;
 mod kind;
 mod minikube;

@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use super::{Stages, Up};
 use crate::commands::status;
 use crate::exit::{Exit, Failure};
+use crate::provider::bundle::Bundle;
 use crate::provider::record::ClusterRecord;
 use crate::provider::source::{self, Manifest};
 use crate::provider::{self, Kind, Minikube, Provider, Size};
+use crate::reach;
 use crate::state::{LabDir, write_secret};
 use crate::why;
 
@@ -46,6 +48,13 @@ pub(crate) struct ClusterFlags {
     /// KubeVirt from a folder with its operator and object.
     #[arg(long, value_name = "DIR", help_heading = "Real clusters")]
     kubevirt_manifests: Option<PathBuf>,
+    /// Install from this bundle alone (`lab bundle`); on kind and minikube its images are loaded into the node.
+    #[arg(long, value_name = "FILE.tar", help_heading = "Real clusters",
+        conflicts_with_all = ["kube_prometheus_manifests", "kubevirt_manifests", "kubernetes", "kube_prometheus", "kubevirt"])]
+    bundle: Option<PathBuf>,
+    /// The checksum that the bundle must have.
+    #[arg(long, value_name = "SHA256", requires = "bundle", help_heading = "Real clusters")]
+    bundle_sha256: Option<String>,
     /// What kind or minikube runs nodes in: docker, podman, or (minikube) kvm2.
     #[arg(long, value_name = "DRIVER", help_heading = "Real clusters")]
     driver: Option<String>,
@@ -83,6 +92,7 @@ fn mount(text: &str) -> Result<(PathBuf, String), String> {
 struct Reached {
     api: Api,
     triple: Option<Triple>,
+    bundle: Option<Bundle>,
 }
 
 impl Up {
@@ -158,9 +168,10 @@ impl Up {
                     .hint("take it down first, or give another --name")
             );
         }
+        let bundle = self.open_bundle(dir, stages)?;
         let reached = match self.provider {
-            Provider::Existing => self.reach_existing(dir, stages).await?,
-            _ => self.make(dir, stages).await?,
+            Provider::Existing => self.reach_existing(dir, bundle, stages).await?,
+            _ => self.make(dir, bundle, stages).await?,
         };
         warn_of_skew(&reached.api).await;
         let survey = install::survey(&reached.api, dir.name())
@@ -178,7 +189,7 @@ impl Up {
             prometheus: survey.prometheus.clone().unwrap_or_else(|| "monitoring/k8s".to_owned()),
             complete: false,
         };
-        let plan = self.plan(&survey, reached.triple.as_ref(), &mut record, stages).await?;
+        let plan = self.plan(&survey, &reached, &mut record, stages).await?;
         record.write(dir)?;
         for trap in &plan.traps {
             stages.done(trap.told());
@@ -196,8 +207,23 @@ impl Up {
         self.show_cluster(dir, &record, &targets)
     }
 
+    /// The bundle, unpacked beside the lab's record.
+    fn open_bundle(&self, dir: &LabDir, stages: &Stages) -> Result<Option<Bundle>> {
+        let Some(file) = &self.cluster.bundle else { return Ok(None) };
+        stages.doing("checking the bundle");
+        let fresh = !dir.exists();
+        dir.create()?;
+        let bundle = Bundle::open(file, &dir.path().join("bundle"), self.cluster.bundle_sha256.as_deref());
+        if bundle.is_err() && fresh {
+            dir.remove()?;
+        }
+        let bundle = bundle?;
+        stages.done(&format!("bundle: {} with {} images", bundle.triple(), bundle.index.images.len()));
+        Ok(Some(bundle))
+    }
+
     /// The context that is named, its kubeconfig kept in the lab's folder.
-    async fn reach_existing(&self, dir: &LabDir, stages: &Stages) -> Result<Reached> {
+    async fn reach_existing(&self, dir: &LabDir, bundle: Option<Bundle>, stages: &Stages) -> Result<Reached> {
         let context = self.cluster.context.as_deref().unwrap_or_default();
         let config = provider::one_context(self.cluster.kubeconfig.as_deref(), context)?;
         stages.doing(&format!("asking {context}"));
@@ -210,11 +236,17 @@ impl Up {
                 .hint("`kubectl --context CONTEXT version` must work")
         })?;
         stages.done(&format!("{context}: Kubernetes {version}"));
-        let triple = self.triple_for(&version)?;
+        let triple = match &bundle {
+            Some(bundle) => Some(bundle.triple()),
+            None => self.triple_for(&version)?,
+        };
+        if bundle.is_some() {
+            stages.done("the bundle's images are not loaded: how an existing cluster gets images is its owner's");
+        }
         dir.create()?;
         let text = wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))?;
         write_secret(&dir.kubeconfig(), text.as_bytes())?;
-        Ok(Reached { api, triple })
+        Ok(Reached { api, triple, bundle })
     }
 
     /// The releases for a cluster that is there; none where the user waives the check.
@@ -236,8 +268,11 @@ impl Up {
     }
 
     /// A cluster of the lab's own: the one that is there, or a new one.
-    async fn make(&self, dir: &LabDir, stages: &Stages) -> Result<Reached> {
-        let triple = self.triple()?;
+    async fn make(&self, dir: &LabDir, bundle: Option<Bundle>, stages: &Stages) -> Result<Reached> {
+        let triple = match &bundle {
+            Some(bundle) => bundle.triple(),
+            None => self.triple()?,
+        };
         stages.done(&triple.to_string());
         let size = Size {
             cpus: self.cluster.cpus,
@@ -261,7 +296,15 @@ impl Up {
                     write_secret(&kubeconfig, kind.kubeconfig(name).await?.as_bytes())?;
                 } else {
                     self.unfinished(dir, &triple)?;
+                    if let Some(bundle) = &bundle {
+                        begin("loading the node image");
+                        kind.load_node(&bundle.images()).await?;
+                    }
                     kind.create(name, &triple.kubernetes, &size, &kubeconfig, &begin).await?;
+                }
+                if let Some(bundle) = &bundle {
+                    begin("loading images");
+                    kind.load(name, &bundle.images()).await?;
                 }
                 there
             }
@@ -274,11 +317,15 @@ impl Up {
                 }
                 // Starting one that runs, or was stopped, brings it back with its kubeconfig.
                 minikube.create(name, &triple.kubernetes, &size, &begin).await?;
+                if let Some(bundle) = &bundle {
+                    begin("loading images");
+                    minikube.load(name, &bundle.images()).await?;
+                }
                 there
             }
         };
         restrict(&kubeconfig)?;
-        let client = status::kube_client(&kubeconfig, None).await?;
+        let client = reach::kube_client(&kubeconfig, None).await?;
         let api = Api::new(client);
         if there {
             provider::refuse_foreign(&api, self.provider, name, dir.name()).await?;
@@ -287,7 +334,7 @@ impl Up {
             provider::mark(&api, dir.name(), self.provider).await?;
             stages.done(&format!("{} cluster {name:?} ({:.1} s)", self.provider.name(), started.elapsed().as_secs_f64()));
         }
-        Ok(Reached { api, triple: Some(triple) })
+        Ok(Reached { api, triple: Some(triple), bundle })
     }
 
     /// Notes that a cluster is being made, so that `down` deletes what an interruption leaves of it.
@@ -323,13 +370,15 @@ impl Up {
     }
 
     /// What is to be installed, and what the record says of it.
-    async fn plan(&self, survey: &Survey, triple: Option<&Triple>, record: &mut ClusterRecord, stages: &Stages) -> Result<Plan> {
+    async fn plan(&self, survey: &Survey, reached: &Reached, record: &mut ClusterRecord, stages: &Stages) -> Result<Plan> {
+        let triple = reached.triple.as_ref();
         let told = |what: &str| stages.doing(what);
         let profile = Profile {
             full: self.full,
             network_policies: self.cluster.network_policies,
             resource_metrics: survey.resource_metrics,
             emulation: self.cluster.emulation || !install::is_virtualised(),
+            dashboards: crate::manifests::dashboards(),
         };
         let newest = || Releases::known().choose(&Wanted::default()).map_err(|misfit| misfit_failure(&misfit));
         let release = |of: fn(&Triple) -> &String, wanted: Option<&String>| -> Result<String> {
@@ -343,15 +392,13 @@ impl Up {
         if let Some(prometheus) = &survey.prometheus {
             stages.done(&format!("the cluster has a monitoring stack already: Prometheus {prometheus}"));
         } else {
-            let files = match &self.cluster.kube_prometheus_manifests {
-                Some(path) => source::given_stack(path)?,
-                None => {
-                    source::released_stack(
-                        &release(|triple| &triple.kube_prometheus, self.cluster.kube_prometheus.as_ref())?,
-                        self.offline,
-                        &told,
-                    )
-                    .await?
+            let wanted = self.cluster.kube_prometheus.as_ref();
+            let files = match (&reached.bundle, &self.cluster.kube_prometheus_manifests) {
+                (Some(bundle), _) => bundle.stack()?,
+                (None, Some(path)) => source::given_stack(path)?,
+                (None, None) => {
+                    let release = release(|triple| &triple.kube_prometheus, wanted)?;
+                    source::released_stack(&release, self.offline, &told).await?
                 }
             };
             let objects = source::objects(&files)?;
@@ -366,9 +413,10 @@ impl Up {
             stages.done(&format!("the cluster has KubeVirt already: {kubevirt}"));
             return Ok(plan);
         }
-        let (files, name) = match &self.cluster.kubevirt_manifests {
-            Some(path) => (source::given_folder(path)?, path.display().to_string()),
-            None => {
+        let (files, name) = match (&reached.bundle, &self.cluster.kubevirt_manifests) {
+            (Some(bundle), _) => (bundle.kubevirt()?, bundle.index.kubevirt.clone()),
+            (None, Some(path)) => (source::given_folder(path)?, path.display().to_string()),
+            (None, None) => {
                 let release = release(|triple| &triple.kubevirt, self.kubevirt.as_ref())?;
                 (source::released_kubevirt(&release, self.offline, &told).await?, release)
             }
@@ -387,7 +435,7 @@ impl Up {
         loop {
             let expected = api.list("/api/v1/pods?labelSelector=prometheus.kubevirt.io%3Dtrue").await.unwrap_or_default().len();
             let (targets, error) = match prometheus.targets().await {
-                Ok(targets) => (status::of_kubevirt(targets.active_targets), None),
+                Ok(targets) => (reach::kubevirt_targets(targets.active_targets), None),
                 Err(error) => (Vec::new(), Some(error.to_string())),
             };
             let up = targets.iter().filter(|target| target.health == "up").count();
