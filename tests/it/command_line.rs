@@ -151,9 +151,37 @@ fn kubectl(kubeconfig: &str, folder: &Folder) -> Result<()> {
     let nothing = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} exec -n kubevirt deploy/virt-api -- ls");
     let nothing = String::from_utf8(nothing.quiet().ignore_status().output()?.stderr)?;
     ensure!(nothing.contains("the container is simulated"), "{nothing}");
+    typed(&kubectl, kubeconfig, &shell)?;
     let proxied = "/api/v1/namespaces/monitoring/services/prometheus-k8s:9090/proxy/-/healthy";
     let proxied = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} get --raw {proxied}").quiet().read()?;
     ensure!(proxied == "Prometheus Server is Healthy.", "{proxied}");
+    Ok(())
+}
+
+/// Monitoring objects have types, as in a cluster: a slip of the pen is refused, and the fields can be asked for.
+fn typed(kubectl: &Path, kubeconfig: &str, shell: &Shell) -> Result<()> {
+    let monitor = |endpoint: &str| {
+        format!(
+            "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {{name: typed, namespace: default}}\n\
+             spec: {{selector: {{}}, endpoints: [{endpoint}]}}\n"
+        )
+    };
+    for (endpoint, wanted) in [
+        ("{prot: metrics}", "unknown field \"spec.endpoints[0].prot\""),
+        ("{port: metrics, interval: 30}", "spec.endpoints[0].interval"),
+        ("{port: metrics, interval: thirty}", "should match"),
+        ("{port: metrics, scheme: ftp}", "Unsupported value: \"ftp\""),
+    ] {
+        let apply = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} apply -f -").stdin(monitor(endpoint));
+        let output = apply.quiet().ignore_status().output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && said.contains(wanted), "{endpoint}: {said}");
+    }
+    let explained = cmd!(shell, "{kubectl} --kubeconfig {kubeconfig} explain servicemonitor.spec.endpoints").quiet().read()?;
+    ensure!(
+        explained.contains("port\t<string>") && explained.contains("Name of the Service's port, not its number."),
+        "{explained}"
+    );
     Ok(())
 }
 

@@ -17,7 +17,7 @@ mod survey;
 mod wait;
 
 pub use api::{Api, ApiError, FIELD_MANAGER, Served};
-pub use plan::{Plan, Stage, Wait, unpack};
+pub use plan::{Plan, Stage, Wait, mirrored, unpack};
 pub use profile::{KUBEVIRT, MONITORING, Profile, Trap};
 pub use releases::{Minor, Misfit, Release, Releases, Triple, Wanted};
 pub use remove::Left;

@@ -219,45 +219,57 @@ impl Plan {
     pub fn images(&self) -> Vec<String> {
         let mut found = BTreeSet::new();
         for object in self.objects() {
-            images_of(object, &mut found);
+            each_image(&mut object.clone(), &mut |image| {
+                found.insert(image.clone());
+            });
         }
         found.into_iter().collect()
     }
+
+    /// Makes all images come from another registry. virt-operator takes its components' from the registry of its own image.
+    pub fn mirror(&mut self, registry: &str) {
+        for object in self.stages.iter_mut().flat_map(|stage| &mut stage.objects) {
+            each_image(object, &mut |image| *image = mirrored(image, registry));
+        }
+    }
 }
 
-/// Fields `image` anywhere, and what operators are told by arguments and variables.
-fn images_of(value: &Value, found: &mut BTreeSet<String>) {
+/// An image in another registry: the host goes, the rest of the name stays.
+pub fn mirrored(image: &str, registry: &str) -> String {
+    let rest = match image.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest,
+        _ => image,
+    };
+    format!("{}/{rest}", registry.trim_end_matches('/'))
+}
+
+/// Visits each image that an object names: fields `image` anywhere, and what operators are told by arguments and variables.
+fn each_image(value: &mut Value, visit: &mut dyn FnMut(&mut String)) {
     match value {
         Value::Object(fields) => {
+            let is_image = fields.get("name").and_then(Value::as_str).is_some_and(|name| name.ends_with("_IMAGE"));
             for (name, value) in fields {
                 match value {
-                    Value::String(image) if name == "image" && image.contains('/') => {
-                        found.insert(image.clone());
+                    Value::String(image) if image.contains('/') && (name == "image" || (name == "value" && is_image)) => {
+                        visit(image)
                     }
-                    value => images_of(value, found),
+                    value => each_image(value, visit),
                 }
-            }
-            let named = fields.get("name").and_then(Value::as_str).unwrap_or_default();
-            if let Some(Value::String(image)) = fields.get("value")
-                && named.ends_with("_IMAGE")
-                && image.contains('/')
-            {
-                found.insert(image.clone());
             }
         }
         Value::Array(list) => {
             for element in list {
                 match element {
                     Value::String(argument) => {
-                        if let Some((flag, image)) = argument.split_once('=')
-                            && flag.starts_with("--")
-                            && (flag.ends_with("reloader") || flag.ends_with("image"))
-                            && image.contains('/')
-                        {
-                            found.insert(image.to_owned());
+                        let Some((flag, image)) = argument.split_once('=') else { continue };
+                        let names_one = flag.starts_with("--") && (flag.ends_with("reloader") || flag.ends_with("image"));
+                        if names_one && image.contains('/') {
+                            let mut image = image.to_owned();
+                            visit(&mut image);
+                            *argument = format!("{flag}={image}");
                         }
                     }
-                    element => images_of(element, found),
+                    element => each_image(element, visit),
                 }
             }
         }
@@ -327,5 +339,9 @@ mod tests {
         plan.monitoring(stack(), &Profile::default());
         let wanted = ["quay.io/kubevirt/virt-api:v1", "quay.io/po:v1", "quay.io/prometheus/prometheus:v3", "quay.io/reloader:v1"];
         assert_eq!(plan.images(), wanted);
+        plan.mirror("registry.example:5000/lab/");
+        let mirrored = ["kubevirt/virt-api:v1", "po:v1", "prometheus/prometheus:v3", "reloader:v1"];
+        assert_eq!(plan.images(), mirrored.map(|image| format!("registry.example:5000/lab/{image}")));
+        assert_eq!(super::mirrored("grafana/grafana:13", "r"), "r/grafana/grafana:13");
     }
 }

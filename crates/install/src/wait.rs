@@ -35,7 +35,7 @@ async fn established(api: &Api, names: &[String]) -> Result<Vec<String>, ApiErro
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
         let found = api.get(&path).await?;
         if found.as_ref().is_none_or(|found| object::condition(found, "Established") != Some("True")) {
-            let why = found.as_ref().and_then(|found| refused_names(found)).map_or_else(String::new, |why| format!(": {why}"));
+            let why = found.as_ref().and_then(refused_names).map_or_else(String::new, |why| format!(": {why}"));
             missing.push(format!("definition {name} is not established{why}"));
         }
     }

@@ -115,14 +115,11 @@ impl Export {
     /// What Prometheus knows of its targets, rules and alerts, and the series of KubeVirt.
     pub(crate) async fn prometheus(&mut self, client: &metrics::Client) -> Result<()> {
         let kubevirt = "{service=\"kubevirt-prometheus-metrics\"}";
-        let asked: [(&str, &str, &[(&str, &str)]); 5] = [
-            ("targets", "targets", &[]),
-            ("rules", "rules", &[]),
-            ("alerts", "alerts", &[]),
-            ("config", "status/config", &[]),
-            ("series", "series", &[("match[]", kubevirt)]),
-        ];
-        for (name, path, query) in asked {
+        for (name, path) in
+            [("targets", "targets"), ("rules", "rules"), ("alerts", "alerts"), ("config", "status/config"), ("series", "series")]
+        {
+            let query = [("match[]", kubevirt)];
+            let query = if name == "series" { &query[..] } else { &[] };
             match client.get(path, query).await {
                 Ok(data) => self.json(&format!("prometheus/{name}.json"), &data)?,
                 Err(error) => self.lacks(&format!("prometheus/{name}"), &error),

@@ -56,7 +56,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Bring a lab up and show its targets and first series.
-    Up(up::Up),
+    Up(Box<up::Up>),
     /// Take a lab down and remove what it left.
     Down(down::Down),
     /// Collect the manifests and images of three releases in a file, for a machine without a network.

@@ -226,6 +226,24 @@ impl Bundle {
         Ok(Self { folder: folder.to_owned(), index })
     }
 
+    /// Pushes its images, but for kind's node, to a registry from which the cluster pulls.
+    ///
+    /// # Errors
+    /// When the engine cannot load, name or push one.
+    pub(crate) async fn push(&self, registry: &str, engine_name: &str, told: Told<'_>) -> Result<()> {
+        let program = engine(engine_name)?;
+        told("loading the bundle's images");
+        must(&program, engine_name, &["load", "--input", &self.images().to_string_lossy()]).await?;
+        let images: Vec<&Image> = self.index.images.iter().filter(|image| !image.name.starts_with("kindest/node:")).collect();
+        for (index, image) in images.iter().enumerate() {
+            let there = install::mirrored(&image.name, registry);
+            told(&format!("pushing image {} of {}: {there}", index + 1, images.len()));
+            must(&program, engine_name, &["tag", &image.name, &there]).await?;
+            must(&program, engine_name, &["push", "--quiet", &there]).await?;
+        }
+        Ok(())
+    }
+
     /// The three releases.
     pub(crate) fn triple(&self) -> Triple {
         Triple {

@@ -99,7 +99,7 @@ impl Program {
             text
         };
         let (out, err, status) = tokio::join!(read_out, read_err, child.wait());
-        group.is_gone();
+        group.forget();
         Ok(Output { ok: status?.success(), out, err })
     }
 }
@@ -108,7 +108,8 @@ impl Program {
 struct Group(Option<u32>);
 
 impl Group {
-    fn is_gone(mut self) {
+    /// They have ended.
+    fn forget(mut self) {
         self.0 = None;
     }
 }
@@ -126,7 +127,7 @@ impl Output {
     pub(crate) fn complaint(&self) -> String {
         let lines = || self.err.lines().chain(self.out.lines()).map(str::trim).filter(|line| !line.is_empty());
         let marked = lines().find(|line| ["ERROR:", "error:", "X ", "❌"].iter().any(|mark| line.starts_with(mark)));
-        let line = marked.or_else(|| lines().last()).unwrap_or("it said nothing");
+        let line = marked.or_else(|| lines().next_back()).unwrap_or("it said nothing");
         line.trim_start_matches("ERROR:")
             .trim_start_matches("error:")
             .trim_start_matches("X ")

@@ -55,6 +55,9 @@ pub(crate) struct ClusterFlags {
     /// The checksum that the bundle must have.
     #[arg(long, value_name = "SHA256", requires = "bundle", help_heading = "Real clusters")]
     bundle_sha256: Option<String>,
+    /// A registry that the cluster pulls from: the bundle's images are pushed there, and named so in what is installed.
+    #[arg(long, value_name = "HOST/PATH", requires = "bundle", help_heading = "Real clusters")]
+    registry: Option<String>,
     /// What kind or minikube runs nodes in: docker, podman, or (minikube) kvm2.
     #[arg(long, value_name = "DRIVER", help_heading = "Real clusters")]
     driver: Option<String>,
@@ -189,7 +192,10 @@ impl Up {
             prometheus: survey.prometheus.clone().unwrap_or_else(|| "monitoring/k8s".to_owned()),
             complete: false,
         };
-        let plan = self.plan(&survey, &reached, &mut record, stages).await?;
+        let mut plan = self.plan(&survey, &reached, &mut record, stages).await?;
+        if let Some(registry) = self.cluster.registry.as_ref().filter(|_| self.provider == Provider::Existing) {
+            plan.mirror(registry);
+        }
         record.write(dir)?;
         for trap in &plan.traps {
             stages.done(trap.told());
@@ -240,8 +246,15 @@ impl Up {
             Some(bundle) => Some(bundle.triple()),
             None => self.triple_for(&version)?,
         };
-        if bundle.is_some() {
-            stages.done("the bundle's images are not loaded: how an existing cluster gets images is its owner's");
+        match (&bundle, &self.cluster.registry) {
+            (Some(bundle), Some(registry)) => {
+                bundle.push(registry, self.cluster.driver.as_deref().unwrap_or("docker"), &|what| stages.doing(what)).await?;
+                stages.done(&format!("the bundle's images are in {registry}"));
+            }
+            (Some(_), None) => {
+                stages.done("the bundle's images are not loaded: name a --registry, or the cluster must have them")
+            }
+            (None, _) => {}
         }
         dir.create()?;
         let text = wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))?;

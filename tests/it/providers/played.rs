@@ -1,0 +1,328 @@
+//! kind, minikube and docker as far as they can be had: played by stand-ins that say what the real programs were recorded to say, and the
+//! real ones beside them where they run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::{Guest, host, kubevirt, ran, stack};
+use crate::bench::{Folder, root, trial};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a cluster of kind: made, adopted, deleted (a stand-in plays kind)", kind),
+        trial("a cluster of kind whose making is interrupted (a stand-in plays kind)", interrupted),
+        trial("a cluster of minikube: made and deleted (a stand-in plays minikube)", minikube),
+        trial("a bundle holds what a cluster needs (a stand-in plays kind)", bundle),
+        trial("the real kind without a node image", real_kind),
+    ]
+}
+
+/// A program that plays another: it notes what it was asked in `asked`, and answers by the cases of a shell script.
+fn stand_in(folder: &Path, name: &str, cases: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bin = folder.join("bin");
+    std::fs::create_dir_all(&bin)?;
+    let path = bin.join(name);
+    let state = folder.display();
+    std::fs::write(
+        &path,
+        format!(
+            "#!/bin/sh\n# A stand-in for {name}: it plays what the real one was recorded to say.\ncd '{state}'\necho \"$*\" >> asked\n\
+             argument() {{ want=$1; shift; while [ $# -gt 1 ]; do [ \"$1\" = \"$want\" ] && echo \"$2\"; shift; done; }}\n\
+             case \"$*\" in\n{cases}\n*) echo \"ERROR: the stand-in knows no $*\" >&2; exit 1;;\nesac\n"
+        ),
+    )?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(bin)
+}
+
+fn with_path(mut command: assert_cmd::Command, bin: &Path) -> assert_cmd::Command {
+    let old = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{old}", bin.display()));
+    command
+}
+
+fn asked(folder: &Folder) -> Result<Vec<String>> {
+    Ok(std::fs::read_to_string(folder.path().join("asked"))?.lines().map(str::to_owned).collect())
+}
+
+fn kind() -> Result<()> {
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let host_config = kubeconfig.display();
+    let cases = format!(
+        "version) echo 'kind v0.33.0 go1.27.2 linux/amd64';;\n\
+         'get clusters') [ -e made ] && echo guest || echo 'No kind clusters found.' >&2;;\n\
+         'get kubeconfig --name guest') cat '{host_config}';;\n\
+         'create cluster --name guest'*) cat > config; echo ' • Preparing nodes 📦   ...' >&2; touch made; cp '{host_config}' \"$(argument --kubeconfig \"$@\")\";;\n\
+         'delete cluster --name guest'*) rm made; echo 'Deleting cluster \"guest\" ...' >&2;;"
+    );
+    let bin = stand_in(folder.path(), "kind", &cases)?;
+    let guest = Guest::new(&folder, "guest", &["--provider", "kind", "--kubernetes", "1.36", "--mount", "/tmp:/host"])?;
+
+    // A cluster of that name that is nobody's lab.
+    std::fs::write(folder.path().join("made"), "")?;
+    let (_, said) = ran(with_path(guest.command(&[]), &bin), 5)?;
+    ensure!(said.contains("there is a kind cluster \"guest\" already, and it was not made by a lab"), "{said}");
+    ensure!(!asked(&folder)?.iter().any(|line| line.starts_with("delete")), "{:?}", asked(&folder)?);
+    std::fs::remove_file(folder.path().join("made"))?;
+    std::fs::remove_dir_all(folder.path().join("state/guest"))?;
+
+    let (out, _) = ran(with_path(guest.command(&["--output", "json"]), &bin), 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["provider"] == "kind" && shown["targets"].as_array().is_some_and(|targets| targets.len() == 8), "{shown}");
+    let config = std::fs::read_to_string(folder.path().join("config"))?;
+    for part in ["image: kindest/node:v1.36.1", "containerPath: /host", "syncFrequency: 10s"] {
+        ensure!(config.contains(part), "{part} is not in {config}");
+    }
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(folder.path().join("state/guest/kubeconfig"))?.permissions());
+    ensure!(mode & 0o777 == 0o600, "{mode:o}");
+
+    // Again: adopted, not made anew.
+    let (_, said) = ran(with_path(guest.command(&[]), &bin), 0)?;
+    ensure!(said.contains("kind cluster \"guest\" is there already"), "{said}");
+    ensure!(asked(&folder)?.iter().filter(|line| line.starts_with("create")).count() == 1);
+
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+    ensure!(!folder.path().join("made").exists() && !folder.path().join("state/guest").exists());
+    Ok(())
+}
+
+/// Ctrl-C while kind works: kind ends too, and `down` deletes what there is of the cluster.
+fn interrupted() -> Result<()> {
+    let folder = Folder::new()?;
+    let cases = "version) echo 'kind v0.33.0';;\n'get clusters') [ -e made ] && echo guest || true;;\n\
+                 'create cluster --name guest'*) touch made; sleep 600 & echo $! > sleeper; wait;;\n'delete cluster --name guest'*) rm made;;";
+    let bin = stand_in(folder.path(), "kind", cases)?;
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let state = folder.path().join("state");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lab-e2e"))
+        .args(["up", "--name", "guest", "--provider", "kind"])
+        .env("LAB_STATE_DIR", &state)
+        .env("PATH", &path)
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    let sleeper = wait_for_file(&folder.path().join("sleeper"))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGINT)?;
+    ensure!(child.wait()?.code() == Some(130));
+    let gone = || !Path::new("/proc").join(&sleeper).exists();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !gone() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    ensure!(gone(), "what kind has started still runs");
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+    ensure!(!folder.path().join("made").exists() && !state.join("guest").exists());
+    Ok(())
+}
+
+/// The text of a file, as soon as it has a line.
+fn wait_for_file(path: &Path) -> Result<String> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while std::time::Instant::now() < deadline {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.ends_with('\n') {
+            return Ok(text.trim().to_owned());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    anyhow::bail!("{} was not written within 30 s", path.display())
+}
+
+fn minikube() -> Result<()> {
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let host_config = kubeconfig.display();
+    let cases = format!(
+        "'version --short') echo v1.37.0;;\n\
+         'profile list --output json --light') [ -e made ] && echo '{{\"invalid\":[],\"valid\":[{{\"Name\":\"guest\"}}]}}' || echo '{{\"invalid\":[],\"valid\":[]}}';;\n\
+         'start --profile=guest'*) touch made; cp '{host_config}' \"$KUBECONFIG\";;\n\
+         'delete --profile guest') rm made;;"
+    );
+    let bin = stand_in(folder.path(), "minikube", &cases)?;
+    let guest = Guest::new(
+        &folder,
+        "guest",
+        &["--provider", "minikube", "--driver", "kvm2", "--memory", "10240", "--feature-gate", "A=true"],
+    )?;
+    let (out, _) = ran(with_path(guest.command(&["--output", "json"]), &bin), 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["provider"] == "minikube", "{shown}");
+    let lines = asked(&folder)?;
+    let start = lines.iter().find(|line| line.starts_with("start")).context("not started")?;
+    for flag in ["--driver=kvm2", "--memory=10240", "--feature-gates=A=true", "--kubernetes-version=v1.36.1", "--cpus=2"] {
+        ensure!(start.contains(flag), "{flag} is not in {start}");
+    }
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+    ensure!(!folder.path().join("made").exists());
+    Ok(())
+}
+
+/// Tells whether a Docker engine answers.
+fn has_docker() -> bool {
+    let output = std::process::Command::new("docker").args(["version", "--format", "{{.Server.Os}}"]).output();
+    output.is_ok_and(|output| output.stdout.starts_with(b"linux"))
+}
+
+/// Images are collected by the real Docker, out of its own store: none can be pulled here. They are empty but for a file.
+fn bundle() -> Result<()> {
+    if !has_docker() {
+        eprintln!("not run: no Docker engine answers");
+        return Ok(());
+    }
+    let folder = Folder::new()?;
+    let kubeconfig = host(&folder)?;
+    let (stack, kubevirt) = (stack(folder.path())?, kubevirt(folder.path())?);
+    let (stack, kubevirt) = (stack.to_string_lossy(), kubevirt.to_string_lossy());
+    let file = folder.path().join("bundle.tar");
+    let file = file.to_string_lossy();
+    let make = [
+        "bundle",
+        &file,
+        "--kube-prometheus-manifests",
+        &stack,
+        "--kubevirt-manifests",
+        &kubevirt,
+        "--no-pull",
+        "--output",
+        "json",
+    ];
+    let (_, said) = ran(folder.lab(&make), 7)?;
+    ensure!(said.contains("is not there") && said.contains("--no-pull"), "{said}");
+
+    let layer = folder.path().join("layer.tar");
+    let mut tar = tar::Builder::new(std::fs::File::create(&layer)?);
+    tar.append_path_with_name(root().join("LICENSE"), "LICENSE")?;
+    tar.into_inner()?;
+    let mut images = Vec::new();
+    let made = loop {
+        let output = folder.lab(&make).output()?;
+        if output.status.success() {
+            break String::from_utf8(output.stdout)?;
+        }
+        // Each failure names the image that is missing.
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let missing =
+            said.split("image ").nth(1).and_then(|rest| rest.split(" is not there").next()).context(said.clone())?.to_owned();
+        ensure!(!images.contains(&missing), "{said}");
+        let imported = std::process::Command::new("docker").args(["import"]).arg(&layer).arg(&missing).output()?;
+        ensure!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        images.push(missing);
+    };
+    let _images = Images(images.clone());
+    let made: Value = serde_json::from_str(&made)?;
+    let sum = made["sha256"].as_str().context("no checksum")?.to_owned();
+    for image in ["kindest/node:v1.36.1", "lab.local/sim/virt-operator:v1.9.0", "lab.local/sim/virt-api:v1.9.0"] {
+        ensure!(made["images"].as_array().is_some_and(|all| all.iter().any(|found| found == image)), "{image}: {made}");
+    }
+
+    let host_config = kubeconfig.display();
+    let cases = format!(
+        "version) echo 'kind v0.33.0';;\n'get clusters') [ -e made ] && echo guest || true;;\n\
+         'create cluster --name guest'*) cat > config; touch made; cp '{host_config}' \"$(argument --kubeconfig \"$@\")\";;\n\
+         'load image-archive '*) tar -tf \"$(argument image-archive \"$@\")\" > loaded;;\n'delete cluster --name guest'*) rm made;;"
+    );
+    let bin = stand_in(folder.path(), "kind", &cases)?;
+    let up = |sum: &str| {
+        with_path(
+            folder.lab(&[
+                "up",
+                "--name",
+                "guest",
+                "--provider",
+                "kind",
+                "--bundle",
+                &file,
+                "--bundle-sha256",
+                sum,
+                "--offline",
+                "--output",
+                "json",
+            ]),
+            &bin,
+        )
+    };
+    let (_, said) = ran(up("00"), 2)?;
+    ensure!(said.contains("its checksum is"), "{said}");
+    let (out, _) = ran(up(&sum), 0)?;
+    let shown: Value = serde_json::from_str(&out)?;
+    ensure!(shown["kubevirt"] == "v1.9.0" && shown["targets"].as_array().is_some_and(|targets| targets.len() == 8), "{shown}");
+    ensure!(std::fs::read_to_string(folder.path().join("loaded"))?.contains("manifest.json"), "no images were loaded");
+    ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
+
+    // Played, the cluster was not deleted with all that was on it: a new one.
+    folder.output(&["down", "--name", "host"])?;
+    let kubeconfig = host(&folder)?;
+
+    // With a registry (a stand-in plays Docker, for there is none here to push to) everything is to come from there.
+    let cases = "'load --input '*|'tag '*|'push --quiet '*) :;;";
+    let bin = stand_in(folder.path(), "docker", cases)?;
+    let kubeconfig = kubeconfig.to_string_lossy();
+    let existing = [
+        "up",
+        "--name",
+        "mirrored",
+        "--provider",
+        "existing",
+        "--kubeconfig",
+        &kubeconfig,
+        "--context",
+        "host",
+        "--bundle",
+        &file,
+        "--registry",
+        "registry.example/lab",
+        "--timeout",
+        "2",
+    ];
+    let (_, said) = ran(with_path(folder.lab(&existing), &bin), 5)?;
+    ensure!(said.contains("Back-off pulling image \"registry.example/lab/") && !said.contains("image \"lab.local/"), "{said}");
+    let lines = asked(&folder)?;
+    let pushed = "push --quiet registry.example/lab/sim/virt-operator:v1.9.0";
+    ensure!(
+        lines.iter().any(|line| line == pushed) && !lines.iter().any(|line| line.contains("push") && line.contains("kindest")),
+        "{lines:?}"
+    );
+    folder.output(&["down", "--name", "mirrored"])?;
+    Ok(())
+}
+
+/// Images of a test, which go with it.
+struct Images(Vec<String>);
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("docker").args(["image", "rm", "--force"]).args(&self.0).output();
+    }
+}
+
+/// The real kind: it is found or fetched, reads our configuration, and what it lacks is told in one line.
+fn real_kind() -> Result<()> {
+    let folder = Folder::new()?;
+    let output =
+        folder.lab(&["up", "--name", "real", "--provider", "kind"]).timeout(std::time::Duration::from_secs(120)).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+    if error.starts_with("error: kind is not there") {
+        eprintln!("not run: {error}");
+        return Ok(());
+    }
+    if error.starts_with("error: docker ") || error.starts_with("error: no permission") {
+        eprintln!("as far as it goes without Docker: {error}");
+        return Ok(());
+    }
+    if output.status.success() {
+        eprintln!("this machine can make clusters: that one was made and is deleted again");
+        folder.output(&["down", "--name", "real"])?;
+        return Ok(());
+    }
+    ensure!(output.status.code() == Some(7) && error == "error: the node image kindest/node:v1.36.1 cannot be had", "{said}");
+    folder.output(&["down", "--name", "real"])?;
+    ensure!(!folder.path().join("state/real").exists());
+    Ok(())
+}
