@@ -327,15 +327,7 @@ impl Api {
     /// # Errors
     /// When the server does not answer or refuses.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>, ApiError> {
-        let mut list = self.get(path).await?.unwrap_or_default();
-        let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
-        let version = list["apiVersion"].clone();
-        let Value::Array(mut items) = list["items"].take() else { return Ok(Vec::new()) };
-        for item in &mut items {
-            item["kind"] = kind.as_str().into();
-            item["apiVersion"] = version.clone();
-        }
-        Ok(items)
+        Ok(items(self.get(path).await?.unwrap_or_default()))
     }
 
     /// The last lines of a container's log.
@@ -344,6 +336,18 @@ impl Api {
         let read = self.once(Method::GET, &path, "application/json", Vec::new()).await;
         read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
+}
+
+/// The objects of a list as the API answers it. A list leaves apiVersion and kind of its items out; here they have them.
+pub fn items(mut list: Value) -> Vec<Value> {
+    let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
+    let version = list["apiVersion"].clone();
+    let Value::Array(mut items) = list["items"].take() else { return Vec::new() };
+    for item in &mut items {
+        item["kind"] = kind.as_str().into();
+        item["apiVersion"] = version.clone();
+    }
+    items
 }
 
 /// An error with its causes, each said once.

@@ -16,13 +16,13 @@ mod run;
 mod survey;
 mod wait;
 
-pub use api::{Api, ApiError, FIELD_MANAGER, Served};
+pub use api::{Api, ApiError, FIELD_MANAGER, Served, items};
 pub use plan::{Plan, Stage, Wait, mirrored, unpack};
-pub use profile::{KUBEVIRT, MONITORING, Profile, Trap};
+pub use profile::{KUBEVIRT, MONITORING, Monitor, Profile, Trap};
 pub use releases::{Minor, Misfit, Release, Releases, Triple, Wanted};
 pub use remove::Left;
 pub use run::{Counts, InstallError, Installer, Progress};
-pub use survey::{Survey, is_virtualised, survey};
+pub use survey::{Survey, survey};
 pub use wait::missing;
 
 /// The label of what a lab has installed; its value is the lab's name.

@@ -192,14 +192,15 @@ impl Plan {
             .collect();
         // kubevirt#18759: Available, and yet no ServiceMonitor, for ever.
         waits.push(Wait::Exists {
-            of: reference("monitoring.coreos.com/v1", "ServiceMonitor", MONITORING, "prometheus-kubevirt-rules"),
-            otherwise:
-                "KubeVirt decides this once, when it installs itself: see that the ServiceAccount monitoring/prometheus-k8s \
-                        exists, then change spec.monitorNamespace of the KubeVirt object and back"
-                    .to_owned(),
+            of: reference("monitoring.coreos.com/v1", "ServiceMonitor", &profile.monitor.namespace, "prometheus-kubevirt-rules"),
+            otherwise: format!(
+                "KubeVirt decides this once, when it installs itself: see that the ServiceAccount {}/{} exists, then change \
+                 spec.monitorNamespace of the KubeVirt object and back",
+                profile.monitor.namespace, profile.monitor.account
+            ),
         });
         self.traps.insert(Trap::EndpointSlices);
-        let objects = [profile::discovery_rights(), instances].concat();
+        let objects = [profile::discovery_rights(&profile.monitor), instances].concat();
         self.stages.push(Stage { name: "KubeVirt: components".to_owned(), objects, waits });
     }
 

@@ -10,9 +10,27 @@ pub const MONITORING: &str = "monitoring";
 /// Where KubeVirt lives.
 pub const KUBEVIRT: &str = "kubevirt";
 
+/// The ServiceAccount of a Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub account: String,
+}
+
+impl Default for Monitor {
+    /// That of kube-prometheus.
+    fn default() -> Self {
+        Self { namespace: MONITORING.to_owned(), account: "prometheus-k8s".to_owned() }
+    }
+}
+
 /// How much of kube-prometheus is installed, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
+    /// Who scrapes KubeVirt.
+    pub monitor: Monitor,
     /// Replicas and requests as upstream has them, and all components.
     pub full: bool,
     /// Keep the NetworkPolicies, which shut out everything but kube-prometheus' own pods.
@@ -156,7 +174,7 @@ pub(crate) fn control_plane_services() -> Vec<Value> {
 }
 
 /// What Prometheus' ServiceAccount lacks in KubeVirt's namespace if it discovers by EndpointSlices (kubevirt#19041).
-pub(crate) fn discovery_rights() -> Vec<Value> {
+pub(crate) fn discovery_rights(monitor: &Monitor) -> Vec<Value> {
     let metadata = json!({"name": "lab-endpointslices", "namespace": KUBEVIRT});
     let verbs = ["get", "list", "watch"];
     vec![
@@ -169,7 +187,7 @@ pub(crate) fn discovery_rights() -> Vec<Value> {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lab-endpointslices"},
-            "subjects": [{"kind": "ServiceAccount", "name": "prometheus-k8s", "namespace": MONITORING}],
+            "subjects": [{"kind": "ServiceAccount", "name": monitor.account, "namespace": monitor.namespace}],
         }),
     ]
 }
@@ -180,8 +198,8 @@ pub(crate) fn shape_kubevirt(of: &mut Value, profile: &Profile) {
         return;
     }
     let spec = &mut of["spec"];
-    spec["monitorNamespace"] = MONITORING.into();
-    spec["monitorAccount"] = "prometheus-k8s".into();
+    spec["monitorNamespace"] = profile.monitor.namespace.as_str().into();
+    spec["monitorAccount"] = profile.monitor.account.as_str().into();
     if profile.emulation {
         spec["configuration"]["developerConfiguration"]["useEmulation"] = true.into();
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::INSTALLED_BY;
 use crate::api::{Api, ApiError};
-use crate::profile::MONITORING;
+use crate::profile::{MONITORING, Monitor};
 
 /// A cluster before an installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,14 +16,14 @@ pub struct Survey {
     pub other_labs: Vec<String>,
     /// The Prometheus object of a stack of somebody else that is whole: `NAMESPACE/NAME`.
     pub prometheus: Option<String>,
+    /// Its ServiceAccount; that of kube-prometheus where there is no such stack.
+    pub monitor: Monitor,
     /// Parts of a kube-prometheus that nobody's lab installed and that make no whole.
     pub parts: Vec<String>,
     /// The namespace and name of a KubeVirt object that no lab installed.
     pub kubevirt: Option<String>,
     /// Whether resource metrics are served by somebody else.
     pub resource_metrics: bool,
-    /// Whether no node offers /dev/kvm to pods, as far as nodes tell it.
-    pub emulation: bool,
 }
 
 /// The workloads of kube-prometheus. What has one of these names in its namespace would be in the way.
@@ -40,11 +40,6 @@ const WORKLOADS: [&str; 8] = [
 
 fn lab_of(found: &Value) -> Option<&str> {
     found["metadata"]["labels"][INSTALLED_BY].as_str()
-}
-
-/// Whether the machines of a cluster can run virtual machines, as this machine's /dev/kvm tells for clusters that run on it.
-pub fn is_virtualised() -> bool {
-    std::path::Path::new("/dev/kvm").exists()
 }
 
 /// Looks at a cluster for a lab.
@@ -84,7 +79,11 @@ pub async fn survey(api: &Api, lab: &str) -> Result<Survey, ApiError> {
         .collect();
     parts.extend(of_others.iter().map(|found| format!("prometheus {}", object::key(found))));
     match (operator, of_others.first()) {
-        (Some(_), Some(prometheus)) => survey.prometheus = Some(object::key(prometheus)),
+        (Some(_), Some(prometheus)) => {
+            survey.prometheus = Some(object::key(prometheus));
+            let account = prometheus["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned();
+            survey.monitor = Monitor { namespace: object::namespace(prometheus).to_owned(), account };
+        }
         _ => survey.parts = parts,
     }
     let kubevirts = api.list("/apis/kubevirt.io/v1/kubevirts").await?;

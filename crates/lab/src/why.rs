@@ -67,19 +67,12 @@ impl Cluster {
         if code == 404 {
             return Ok(Vec::new());
         }
-        let mut list: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let list: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if code != 200 {
             let why = list["message"].as_str().unwrap_or("no reason given").to_owned();
             bail!(Failure::new(Exit::EnvironmentMissing, format!("cannot list {path}: {why}")));
         }
-        let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
-        let version = list["apiVersion"].clone();
-        let Value::Array(mut items) = list["items"].take() else { return Ok(Vec::new()) };
-        for item in &mut items {
-            item["kind"] = kind.as_str().into();
-            item["apiVersion"] = version.clone();
-        }
-        Ok(items)
+        Ok(install::items(list))
     }
 
     /// Whether a ServiceAccount may do something.

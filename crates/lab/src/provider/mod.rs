@@ -74,6 +74,11 @@ pub(crate) struct Size {
 /// A cluster of ours that is being made: told of each of its stages.
 pub(crate) type Told<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
+/// Whether virtual machines can run without emulation, as this machine's /dev/kvm tells for clusters that run on it.
+pub(crate) fn has_kvm() -> bool {
+    Path::new("/dev/kvm").exists()
+}
+
 /// Where a lab's mark is in its cluster: whose it is.
 const MARK: (&str, &str) = ("kube-system", "kubevirt-lab");
 

@@ -387,10 +387,11 @@ impl Up {
         let triple = reached.triple.as_ref();
         let told = |what: &str| stages.doing(what);
         let profile = Profile {
+            monitor: survey.monitor.clone(),
             full: self.full,
             network_policies: self.cluster.network_policies,
             resource_metrics: survey.resource_metrics,
-            emulation: self.cluster.emulation || !install::is_virtualised(),
+            emulation: self.cluster.emulation || !provider::has_kvm(),
             dashboards: crate::manifests::dashboards(),
         };
         let newest = || Releases::known().choose(&Wanted::default()).map_err(|misfit| misfit_failure(&misfit));
@@ -463,10 +464,7 @@ impl Up {
                         Exit::LabFailed,
                         format!("Prometheus does not scrape KubeVirt after {} s: {seen}", self.patience().as_secs())
                     )
-                    .hint(format!(
-                        "ask why: lab why{} servicemonitor/monitoring/prometheus-kubevirt-rules",
-                        name_flag(&record.name)
-                    ))
+                    .hint(format!("ask why: lab why{} kubevirt_info", name_flag(&record.name)))
                 );
             }
             stages.doing(&format!("waiting for Prometheus: {up} of {} targets up, {expected} pods", targets.len()));
