@@ -60,7 +60,7 @@ impl Kind {
     fn failed(&self, what: &str, output: &Output) -> anyhow::Error {
         let said = format!("{}\n{}", output.err, output.out);
         engine_trouble(&said, &self.engine).map_or_else(
-            || match image_trouble(&said) {
+            || match image_trouble(&said).or_else(|| node_trouble(&said)) {
                 Some(failure) => failure.into(),
                 None => Failure::new(Exit::LabFailed, format!("kind {what}: {}", output.complaint())).into(),
             },
@@ -181,6 +181,19 @@ fn image_trouble(said: &str) -> Option<Failure> {
     )
 }
 
+/// A node whose container the engine does not start: kind's own line is its whole command.
+fn node_trouble(said: &str) -> Option<Failure> {
+    if !said.contains(" run --name ") || !said.contains("--privileged") {
+        return None;
+    }
+    let why = said.split("Command Output:").nth(1).unwrap_or_default();
+    let why = why.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it says nothing");
+    Some(
+        Failure::new(Exit::EnvironmentMissing, format!("the node's container does not start: {why}"))
+            .hint("kind needs privileged containers; where they are not allowed, use the embedded lab"),
+    )
+}
+
 /// The configuration of a cluster.
 fn config(name: &str, kubernetes: &str, size: &Size) -> Result<Value> {
     let patch = |value: Value| wire::yaml::to_string(&value).map_err(|error| anyhow::anyhow!("{error}"));
@@ -245,6 +258,17 @@ mod tests {
         assert_eq!(stage(" • Preparing nodes 📦   ...").as_deref(), Some("preparing nodes"));
         assert_eq!(stage(" ✓ Preparing nodes 📦 "), None);
         assert_eq!(stage("Creating cluster \"lab\" ..."), None);
+    }
+
+    #[test]
+    fn trouble_of_a_node_is_one_line() {
+        let pull = "ERROR: failed to create cluster: failed to pull image \"kindest/node:v1.37.0@sha256:abc\": command \"docker pull\" failed";
+        assert_eq!(image_trouble(pull).unwrap().message, "the node image kindest/node:v1.37.0 cannot be had");
+        let run = "ERROR: failed to create cluster: command \"docker run --name lab-control-plane --privileged\" failed with error: exit status 126\n\
+                   Command Output: 0123\ndocker: Error response from daemon: operation not permitted\n";
+        let message = "the node's container does not start: docker: Error response from daemon: operation not permitted";
+        assert_eq!(node_trouble(run).unwrap().message, message);
+        assert!(node_trouble(pull).is_none());
     }
 
     #[test]
