@@ -15,6 +15,7 @@ use crate::aggregate;
 use crate::auth::{self, Tokens};
 use crate::convert;
 use crate::defaults::ServiceAddresses;
+use crate::fairness::Flows;
 use crate::rbac::{self, Attributes, Rbac};
 use crate::resource::{Registry, Resource, StorageKey};
 use crate::store::{Store, Stored};
@@ -80,6 +81,8 @@ pub(crate) struct State {
     rbac_stale: bool,
     /// Admission webhooks, as their configurations have them.
     pub(crate) hooks: Arc<Hooks>,
+    /// FlowSchemas, as far as they refuse.
+    pub(crate) flows: Arc<Flows>,
 }
 
 /// The whole server's state.
@@ -103,6 +106,7 @@ impl Core {
                 rbac: Arc::default(),
                 rbac_stale: true,
                 hooks: Arc::default(),
+                flows: Arc::default(),
             }),
             front_proxy: OnceLock::new(),
             service_account_admission,
@@ -169,6 +173,7 @@ impl Core {
         }
         state.rbac_stale = true;
         state.hooks = Arc::new(Hooks::of(&state));
+        state.flows = Arc::new(Flows::of(&state));
         state.registry.remotes = Arc::new(aggregate::remotes(&state));
     }
 
@@ -178,6 +183,8 @@ impl Core {
             state.rbac_stale = true;
         } else if storage.0.starts_with("admissionregistration.k8s.io/") {
             state.hooks = Arc::new(Hooks::of(state));
+        } else if storage.0.starts_with("flowcontrol.apiserver.k8s.io/") {
+            state.flows = Arc::new(Flows::of(state));
         } else if storage.0.starts_with("apiregistration.k8s.io/") {
             state.registry.remotes = Arc::new(aggregate::remotes(state));
         }

@@ -16,7 +16,7 @@ use crate::connect::{Arrived, Connect};
 use crate::core::{Call, Core, List, Reply, encode};
 use crate::resource::Resource;
 use crate::watch::{WatchEvent, Watcher};
-use crate::{PodBackend, aggregate, connect, convert, discovery, identify, rbac, table};
+use crate::{PodBackend, aggregate, connect, convert, discovery, fairness, identify, rbac, table};
 
 /// The largest body that a request may have (k8s.io/apiserver `DefaultMaxRequestBodyBytes` is 3 MiB; etcd's limit is what
 /// a real cluster has, and CRD bundles stay below).
@@ -159,6 +159,11 @@ impl Shell {
             admitted: None,
             warnings: &warnings,
         };
+        // Before it is asked what one may, as in the real server's chain of handlers.
+        let flows = self.core.read().flows.clone();
+        if let Some(schema) = flows.refused(&who, info) {
+            return Ok(fairness::too_many(schema));
+        }
         self.core.authorize(&call)?;
         let remote = aggregate::find(&self.core.read(), &info.path);
         if let Some(remote) = remote {

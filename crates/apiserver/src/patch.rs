@@ -7,7 +7,7 @@ use kubeapi::Status;
 use serde_json::{Map, Value};
 
 use crate::apply::Node;
-use crate::resource::Resource;
+use crate::resource::{Registry, Resource};
 use crate::types::Merge;
 
 /// A patch by its content type.
@@ -29,6 +29,29 @@ impl PatchKind {
             _ => None,
         }
     }
+}
+
+/// What a patch makes of an object of a built-in kind, without a server: for programs that patch manifests before they create them.
+/// The content type is that of a request, such as `application/strategic-merge-patch+json`.
+///
+/// # Errors
+/// When it is no patch of that type, cannot be applied, or the kind is not built in.
+pub fn patched(object: &Value, content_type: &str, patch: &Value) -> Result<Value, Status> {
+    let mut target = object.clone();
+    match PatchKind::from_content_type(content_type) {
+        Some(PatchKind::Json) => json_patch(&mut target, patch)?,
+        Some(PatchKind::Merge) => merge(&mut target, patch),
+        Some(PatchKind::Strategic) => {
+            let (version, kind) =
+                (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+            let group = version.split_once('/').map_or("", |(group, _)| group);
+            let resource = Registry::new().find_kind(group, kind);
+            let resource = resource.ok_or_else(|| Status::bad_request(format!("{version} {kind} is no built-in kind")))?;
+            strategic(&resource, &mut target, patch)?;
+        }
+        Some(PatchKind::Apply) | None => return Err(Status::bad_request(format!("{content_type} is no patch"))),
+    }
+    Ok(target)
 }
 
 /// Applies a JSON patch document to an object.
@@ -289,6 +312,23 @@ fn without_directives(fields: &Map<String, Value>) -> Map<String, Value> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn manifests_are_patched() {
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": {"containers": [
+            {"name": "c", "image": "i", "env": [{"name": "A", "value": "1"}]}]}}}});
+        let added =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "env": [{"name": "B", "value": "2"}]}]}}}});
+        let merged = patched(&deployment, "application/strategic-merge-patch+json", &added).unwrap();
+        let container = &merged["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!((&container["image"], container["env"].as_array().unwrap().len()), (&json!("i"), 2));
+        let replaced = patched(&deployment, "application/merge-patch+json", &json!({"spec": 1})).unwrap();
+        assert_eq!(replaced["spec"], 1);
+        let operations = json!([{"op": "add", "path": "/spec/replicas", "value": 3}]);
+        assert_eq!(patched(&deployment, "application/json-patch+json", &operations).unwrap()["spec"]["replicas"], 3);
+        assert!(patched(&deployment, "application/json", &added).is_err());
+        assert!(patched(&json!({"kind": "X"}), "application/strategic-merge-patch+json", &added).is_err());
+    }
 
     #[test]
     fn strategic_merge_by_table() {

@@ -328,9 +328,9 @@ impl ApiServer {
         }
     }
 
-    /// Runs namespaces, ServiceAccounts and garbage collection in tasks that end with the server.
+    /// Runs namespaces, ServiceAccounts, garbage collection and the signer of certificates in tasks that end with the server.
     pub fn run_controllers(&self) {
-        controllers::run(self.client(), self.authority.certificate_pem(), self.stop.clone());
+        controllers::run(self.client(), self.authority.clone(), self.stop.clone());
     }
 
     /// Hands a request to the server in memory.

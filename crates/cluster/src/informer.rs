@@ -1,4 +1,4 @@
-//! A local, parsed copy of a resource, kept current by a watch.
+//! A local, parsed copy of a resource, kept current by a watch; or only the news that something has changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,5 +95,42 @@ impl Informer {
     /// The object of a key.
     pub fn get(&self, key: &str) -> Option<&Arc<Value>> {
         self.objects.get(key)
+    }
+}
+
+/// Tells that something of a resource has changed, and keeps nothing of it.
+pub(crate) struct News {
+    client: Client,
+    gr: Gr,
+    watcher: Option<Watcher>,
+}
+
+/// How long it is waited for a kind that is not served.
+const NOT_SERVED: std::time::Duration = std::time::Duration::from_millis(50);
+
+impl News {
+    pub(crate) fn new(client: &Client, gr: Gr) -> Self {
+        Self { client: client.clone(), gr, watcher: None }
+    }
+
+    /// Waits until something has changed since the last call. The first one returns at once, as does one that has fallen behind.
+    pub(crate) async fn wait(&mut self) {
+        loop {
+            let Some(watcher) = &mut self.watcher else {
+                let Ok(mut watcher) = self.client.watch(self.gr) else {
+                    tokio::time::sleep(NOT_SERVED).await;
+                    continue;
+                };
+                // What is there already is no news.
+                self.watcher = watcher.take().is_ok().then_some(watcher);
+                return;
+            };
+            watcher.changed().await;
+            match watcher.take() {
+                Ok(events) if events.is_empty() => {}
+                Ok(_) => return,
+                Err(_) => self.watcher = None,
+            }
+        }
     }
 }

@@ -2,14 +2,14 @@
 //! endpoint, one after the other.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use apiserver::{Client, Gr};
 use kubeapi::object;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -124,7 +124,7 @@ async fn accept(socket: tokio::net::TcpListener, backends: watch::Receiver<Backe
             () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
-        let Ok((mut client, _)) = accepted else {
+        let Ok((mut client, peer)) = accepted else {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
@@ -139,10 +139,20 @@ async fn accept(socket: tokio::net::TcpListener, backends: watch::Receiver<Backe
         let stop = stop.clone();
         tokio::spawn(async move {
             let copy = async {
-                let Ok(mut server) = TcpStream::connect(choice).await else { return };
+                let Ok(mut server) = connect(peer.ip(), choice).await else { return };
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
             };
             tokio::select! { () = stop.cancelled() => {}, () = copy => {} }
         });
     }
+}
+
+/// Connects from the client's own address, as behind a kube-proxy, which rewrites only where a packet goes; from any other address where
+/// the system does not let us have that one.
+async fn connect(client: IpAddr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if client.is_loopback() && socket.bind((client, 0).into()).is_ok() {
+        return socket.connect(server).await;
+    }
+    TcpStream::connect(server).await
 }

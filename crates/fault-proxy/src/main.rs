@@ -4,6 +4,7 @@
 //! interrupted. Rules and ledger are reached at its control address, with a token.
 
 mod kubeconfig;
+mod pods;
 mod secret;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ use clap::Parser;
 use faults::{Control, Credentials, Ledger, NetworkUpstream, Proxy, Rule, WrongIdentities};
 use jiff::Timestamp;
 use kubeconfig::Access;
+use pods::Pods;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +58,16 @@ struct Options {
     /// Run in a pod: the API server is the cluster's, and addresses other than loopback may be listened on.
     #[arg(long)]
     in_cluster: bool,
+    /// The folder of the pod's ServiceAccount, for --in-cluster.
+    #[arg(long, value_name = "DIR", default_value = ACCOUNT, requires = "in_cluster")]
+    service_account: PathBuf,
+    /// Know the pods of this namespace by their addresses, so that faults on connections can name them; the ServiceAccount must be
+    /// allowed to list and watch them.
+    #[arg(long, value_name = "NAMESPACE", requires = "in_cluster")]
+    pods_of: Option<String>,
+    /// Answer `GET /healthz` here, over plain HTTP and nothing else: a probe at --listen would be one of the proxy's clients.
+    #[arg(long, value_name = "ADDRESS", requires = "in_cluster")]
+    health: Option<SocketAddr>,
     /// Where clients connect.
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 16444)))]
     listen: SocketAddr,
@@ -85,6 +97,7 @@ struct Options {
     ledger: Option<PathBuf>,
 }
 
+/// Where a pod finds its ServiceAccount.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 fn read(path: &Path) -> Result<String> {
@@ -106,7 +119,7 @@ impl Options {
             let host = variable("KUBERNETES_SERVICE_HOST")?;
             let host = if host.contains(':') { format!("[{host}]") } else { host };
             let server = format!("https://{host}:{}", variable("KUBERNETES_SERVICE_PORT")?);
-            let authority = read(&Path::new(ACCOUNT).join("ca.crt"))?;
+            let authority = read(&self.service_account.join("ca.crt"))?;
             return Ok(Access::of(server, Some(authority), token));
         }
         let server = self.upstream.clone().unwrap_or_default();
@@ -176,6 +189,12 @@ async fn rotate(certificate: PathBuf, key: PathBuf, identity: Arc<RotatingIdenti
     }
 }
 
+/// Answers that the program is there.
+async fn health(request: http::Request<hyper::body::Incoming>) -> wire::Answer {
+    let (code, text) = if request.uri().path() == "/healthz" { (200, "ok") } else { (404, "there is /healthz") };
+    Ok(wire::text(http::StatusCode::from_u16(code).unwrap_or_default(), text))
+}
+
 async fn run(options: Options) -> Result<()> {
     options.may_listen(options.listen)?;
     options.may_listen(options.control)?;
@@ -187,7 +206,7 @@ async fn run(options: Options) -> Result<()> {
     };
     let mut upstream = NetworkUpstream::new(&access.server, &plain).map_err(anyhow::Error::msg)?;
     // What stands for a certificate that clients of the proxy cannot show.
-    let local = secret::random()?;
+    let local = wire::random_token()?;
     let certificate = access.identity.as_ref().map(|own| own.client_config(access.authority.as_deref(), &[])).transpose()?;
     let own = certificate.map(Credentials::Certificate).or_else(|| access.token.clone().map(Credentials::Token));
     ensure!(
@@ -206,7 +225,13 @@ async fn run(options: Options) -> Result<()> {
         Some(path) => Ledger::with_journal(path, Timestamp::now()).map_err(anyhow::Error::msg)?,
         None => Ledger::default(),
     };
-    let proxy = Arc::new(Proxy::new(upstream, ()).with_ledger(ledger).with_wrong_identities(Arc::new(wrong)));
+    let pods = Pods::default();
+    if let Some(namespace) = options.pods_of.clone() {
+        // A way of its own: what it asks is none of the clients' requests.
+        let own = NetworkUpstream::new(&access.server, &plain).map_err(anyhow::Error::msg)?;
+        tokio::spawn(pods::follow(pods.clone(), own, namespace, options.service_account.join("token")));
+    }
+    let proxy = Arc::new(Proxy::new(upstream, pods).with_ledger(ledger).with_wrong_identities(Arc::new(wrong)));
     proxy.engine().add_all(Timestamp::now(), rules)?;
 
     let bind = |address: SocketAddr| wire::bind(address).with_context(|| format!("cannot listen on {address}"));
@@ -232,6 +257,9 @@ async fn run(options: Options) -> Result<()> {
     let stop = CancellationToken::new();
     let handler = Control::new(proxy.engine().clone(), proxy.ledger().clone()).handler(token);
     tokio::spawn(wire::serve(control, None, handler, Arc::new(()), stop.clone()));
+    if let Some(address) = options.health {
+        tokio::spawn(wire::serve(bind(address)?, None, Arc::new(health), Arc::new(()), stop.clone()));
+    }
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let serving = wire::serve_on_threads(listener, Some(tls), proxy.clone(), proxy, stop.clone(), threads);
     if let (Some(certificate), Some(key)) = (options.certificate, options.key) {

@@ -6,15 +6,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use base64::Engine as _;
-use ring::rand::SecureRandom as _;
-
-/// A token of 256 random bits.
-pub(crate) fn random() -> Result<String> {
-    let mut bytes = [0; 32];
-    ring::rand::SystemRandom::new().fill(&mut bytes).ok().context("the system has no random numbers")?;
-    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
-}
 
 /// Writes a file with mode 0600; one that is there is replaced.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
@@ -35,7 +26,7 @@ pub(crate) fn read_or_make(path: &Path) -> Result<String> {
         ensure!(token.len() >= 16, "{}: a token has 16 characters at least", path.display());
         return Ok(token.to_owned());
     }
-    let token = random()?;
+    let token = wire::random_token()?;
     write(path, &format!("{token}\n"))?;
     Ok(token)
 }

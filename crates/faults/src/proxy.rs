@@ -49,6 +49,11 @@ pub struct PodIdentity {
 pub trait PodDirectory: Send + Sync + 'static {
     /// The pod at an address.
     fn find(&self, address: IpAddr) -> Option<PodIdentity>;
+
+    /// Whether its pods ask ([`Proxy::dialling`]) before they dial; of those that have, a connection is not decided over twice.
+    fn asks_first(&self) -> bool {
+        false
+    }
 }
 
 /// No pod has an address.
@@ -391,7 +396,8 @@ impl Gate for Proxy {
     fn admit(&self, connection: IncomingConnection) -> BoxFuture<'_, Admission> {
         let peer = connection.info.peer.ip();
         // A pod of the directory has asked before it dialled; asking again would take the budget twice.
-        let dialling = if self.pods.find(peer).is_some() { Dialling::Admitted } else { self.dialling(peer) };
+        let dialling =
+            if self.pods.asks_first() && self.pods.find(peer).is_some() { Dialling::Admitted } else { self.dialling(peer) };
         let handshake = match dialling {
             Dialling::Admitted => self.decide_connection(Phase::Handshake, peer).and_then(|effect| effect.tls),
             Dialling::Refused | Dialling::Unanswered => None,

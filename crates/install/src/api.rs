@@ -247,7 +247,11 @@ impl Api {
         Ok(all)
     }
 
-    async fn path_of(&self, object: &Value) -> Result<String, ApiError> {
+    /// The path of an object.
+    ///
+    /// # Errors
+    /// When its kind is not served, or the server does not answer.
+    pub async fn path_of(&self, object: &Value) -> Result<String, ApiError> {
         let served = self.kind(object["apiVersion"].as_str().unwrap_or_default(), object::kind(object)).await?;
         Ok(served.object(object::namespace(object), object::name(object)))
     }

@@ -13,7 +13,7 @@ use crate::profile::{KUBEVIRT, MONITORING};
 use crate::wait;
 
 /// How often a state is looked at.
-const PERIOD: Duration = Duration::from_millis(250);
+pub(crate) const PERIOD: Duration = Duration::from_millis(250);
 
 /// What an installer tells while it works.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,12 @@ pub enum InstallError {
         /// Why, as far as the cluster tells: lines for people.
         why: Vec<String>,
     },
+    /// The fault proxy has no certificate.
+    #[error("the certificate of the fault proxy was not signed: {0}")]
+    Certificate(String),
+    /// There is nothing that the fault proxy could stand before.
+    #[error("the cluster has no KubeVirt")]
+    NoKubeVirt,
     /// The server did not answer a question.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -87,6 +93,11 @@ impl InstallError {
             Self::OtherLab { lab, .. } => {
                 Some(format!("a cluster has one lab at a time: take that one down first (`--name {lab}`)"))
             }
+            Self::Certificate(_) => Some(
+                "the cluster's controller manager must sign for kubernetes.io/kubelet-serving (its flags --cluster-signing-…)"
+                    .to_owned(),
+            ),
+            Self::NoKubeVirt => Some("`lab up` installs it".to_owned()),
             Self::Late { .. } => Some("what has been installed stays; run the same command again to go on".to_owned()),
             _ => None,
         }

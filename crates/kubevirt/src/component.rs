@@ -87,16 +87,18 @@ impl Component {
         self.serve(&context, registry.clone(), ready.clone(), stop.clone())?;
         log.info("virt-app.go:102", &format!("{} {} (simulated) starts", self.name, release.release));
 
+        let api = api_address(&context);
         let tls = wire::pki::client_config(&context.authority_pem, &["h2", "http/1.1"]).map_err(|error| error.to_string())?;
         let config = ClientConfig {
-            dial: Dial { address: context.api, source: Some(context.address.into()), tls: Some(tls), server_name: None },
+            dial: Dial { address: api, source: Some(context.address.into()), tls: Some(tls), server_name: None },
             token: context.token.clone(),
             user_agent: format!("{}/{} (linux/amd64) kubernetes/$Format", self.name, release.release),
             spec: release.client.clone(),
             qps: self.spec.qps,
             burst: self.spec.burst,
             counted: self.spec.counted,
-            network: self.world.network.clone(),
+            // It speaks for the cluster's own Service; of another address it knows nothing.
+            network: self.world.network.clone().filter(|_| api == context.api),
         };
         let client = Arc::new(Client::new(config, registry.clone()));
         let mut tasks = JoinSet::new();
@@ -315,6 +317,17 @@ impl Component {
             self.patch_node(client, log).await;
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
+    }
+}
+
+/// Where a container is told that the API server is (client-go `rest.InClusterConfig`): by its environment, which a pod's spec may
+/// override. Addresses only: a lab resolves no names.
+fn api_address(context: &ContainerContext) -> std::net::SocketAddr {
+    let variable = |name: &str| context.env.get(name).map(String::as_str).unwrap_or_default();
+    let host = variable("KUBERNETES_SERVICE_HOST").parse::<IpAddr>();
+    match (host, variable("KUBERNETES_SERVICE_PORT").parse()) {
+        (Ok(host), Ok(port)) => (host, port).into(),
+        _ => context.api,
     }
 }
 

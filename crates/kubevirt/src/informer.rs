@@ -79,10 +79,23 @@ impl Informer {
         self.objects.lock().expect("no panic while held").values().cloned().collect()
     }
 
-    /// Whether it watches this collection, in one namespace or in all, and knows the object.
-    pub(crate) fn holds(&self, collection: &str, key: &str) -> bool {
+    /// The object, if it watches this collection, in one namespace or in all, and knows it.
+    pub(crate) fn find(&self, collection: &str, key: &str) -> Option<Value> {
         let resource = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        resource(&self.path) == resource(collection) && self.objects.lock().expect("no panic while held").contains_key(key)
+        if resource(&self.path) != resource(collection) {
+            return None;
+        }
+        self.objects.lock().expect("no panic while held").get(key).cloned()
+    }
+
+    /// Leaves out what nobody here looks at and what is large: each replica has a cache of its own in one process, and schemas of
+    /// definitions would be most of a lab's memory.
+    fn slim(&self, object: &mut Value) {
+        if self.path.ends_with("/customresourcedefinitions")
+            && let Some(spec) = object["spec"].as_object_mut()
+        {
+            spec.remove("versions");
+        }
     }
 
     fn go_type(&self) -> String {
@@ -123,7 +136,8 @@ impl Informer {
         let version = list["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
         let mut objects = BTreeMap::new();
         if let Some(items) = list["items"].as_array_mut() {
-            for item in items.drain(..) {
+            for mut item in items.drain(..) {
+                self.slim(&mut item);
                 objects.insert(object::key(&item), item);
             }
         }
@@ -178,7 +192,8 @@ impl Informer {
 
     /// Takes an event in; the version it brings, or nothing where it is an error.
     fn take(&self, mut event: Value) -> Option<String> {
-        let object = event["object"].take();
+        let mut object = event["object"].take();
+        self.slim(&mut object);
         let version = object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
         let mut objects = self.objects.lock().expect("no panic while held");
         match event["type"].as_str() {

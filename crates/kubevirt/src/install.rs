@@ -1,5 +1,5 @@
-//! What a leading virt-operator does: it creates the custom resources and the other components, and says so in the KubeVirt
-//! object's status.
+//! What a leading virt-operator does: it creates the custom resources and the other components, changed as the KubeVirt object wants
+//! them, and says so in that object's status.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use kubeapi::object;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Failure};
+use crate::customize;
 use crate::informer::Informer;
 use crate::log::Log;
 use crate::release::Release;
@@ -65,7 +66,15 @@ const KUBEVIRTS: &str = "/apis/kubevirt.io/v1/kubevirts";
 /// What keeps a KubeVirt object until its components are gone.
 const FINALIZER: &str = "foregroundDeleteKubeVirt";
 
-/// Installs while there is a KubeVirt object, and takes everything off again when it is deleted. Never ends.
+/// How long a cache may lag behind.
+const CACHE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the leader reads of a KubeVirt object: another one of these means work.
+fn wish(kubevirt: &Value) -> &Value {
+    &kubevirt["spec"]["customizeComponents"]
+}
+
+/// Installs while there is a KubeVirt object, follows its customizations, and takes everything off again when it is deleted. Never ends.
 pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, informers: &[Arc<Informer>], log: &Log) {
     let objects = match wire::yaml::manifests(manifest) {
         Ok(objects) => objects,
@@ -81,14 +90,21 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
     };
     loop {
         let kubevirt = kubevirts.until(|all| all.iter().find(|found| !object::is_deleting(found)).cloned()).await;
-        create(client, &objects, informers, log).await;
-        report(client, release, &kubevirt, log).await;
+        match customize::all(&objects, wish(&kubevirt)) {
+            Ok(wanted) => {
+                create(client, &wanted, informers, log).await;
+                adjust(client, &wanted, informers, log).await;
+                report(client, release, &kubevirt, log).await;
+            }
+            // What is installed stays as it is, as with KubeVirt.
+            Err(why) => log.error("kubevirt.go:850", &format!("failed to generate the customized install strategy: {why}")),
+        }
         let key = object::key(&kubevirt);
-        let going = |all: &[Value]| {
-            let found = all.iter().find(|found| object::key(found) == key);
-            found.is_none_or(object::is_deleting).then(|| found.cloned())
+        let news = |all: &[Value]| match all.iter().find(|found| object::key(found) == key) {
+            Some(found) if !object::is_deleting(found) => (wish(found) != wish(&kubevirt)).then_some(None),
+            gone => Some(Some(gone.cloned())),
         };
-        let deleted = kubevirts.until(going).await;
+        let Some(deleted) = kubevirts.until(news).await else { continue };
         remove(client, &objects, log).await;
         if let Some(kubevirt) = deleted {
             release_object(client, &kubevirt, log).await;
@@ -105,7 +121,7 @@ async fn create(client: &Client, objects: &[Value], informers: &[Arc<Informer>],
             continue;
         };
         // After a restart the caches know what the last leader made.
-        if informers.iter().any(|informer| informer.holds(&path, &object::key(manifest))) {
+        if informers.iter().any(|informer| informer.find(&path, &object::key(manifest)).is_some()) {
             continue;
         }
         loop {
@@ -120,6 +136,33 @@ async fn create(client: &Client, objects: &[Value], informers: &[Arc<Informer>],
         }
     }
     log.info("kubevirt.go:1102", "all KubeVirt components are created");
+}
+
+/// Brings workloads that were made with other customizations up to date.
+async fn adjust(client: &Client, objects: &[Value], informers: &[Arc<Informer>], log: &Log) {
+    for manifest in objects.iter().filter(|manifest| customize::is_workload(manifest)) {
+        let Some(path) = collection(manifest) else { continue };
+        let key = object::key(manifest);
+        // One that no cache has yet was created a moment ago, as it is wanted.
+        let known = informers.iter().find_map(|informer| Some((informer, informer.find(&path, &key)?)));
+        let Some((informer, found)) = known else { continue };
+        let Some(patch) = customize::update(&found, manifest) else { continue };
+        let path = format!("{path}/{}", object::name(manifest));
+        let patched = client.request(Method::PATCH, &path, "application/json-patch+json", Some(&patch), None).await;
+        let what = format!("{} {key}", object::kind(manifest));
+        match patched {
+            Ok(_) => {
+                log.info("apps.go:158", &format!("{what} patched"));
+                // The next decision is made on what the cache has: it has to have seen this one.
+                let seen = |all: &[Value]| {
+                    let found = all.iter().find(|found| object::key(found) == key);
+                    found.is_none_or(|found| customize::update(found, manifest).is_none()).then_some(())
+                };
+                let _ = tokio::time::timeout(CACHE_PATIENCE, informer.until(seen)).await;
+            }
+            Err(failure) => log.error("apps.go:150", &format!("unable to patch {what}: {}", failure.message())),
+        }
+    }
 }
 
 /// Deletes everything that was created, the last first.

@@ -8,6 +8,7 @@
 
 mod client;
 mod component;
+mod customize;
 mod go;
 mod informer;
 mod install;

@@ -20,6 +20,7 @@ use wire::Body;
 
 use crate::embedded::Lab;
 use crate::exit::{Exit, Failure};
+use crate::provider::access::Forward;
 use crate::state::LabRecord;
 
 /// The port of the control endpoint, beside the API server's.
@@ -85,6 +86,8 @@ pub struct Control {
     http: reqwest::Client,
     base: String,
     token: String,
+    /// What leads there, on a cluster; it ends with the client.
+    _way: Option<Forward>,
 }
 
 impl Control {
@@ -95,7 +98,7 @@ impl Control {
     pub fn of(record: &LabRecord) -> Result<Self> {
         wire::install_crypto_provider();
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { http, base: record.control_url.clone(), token: record.token.clone() })
+        Ok(Self { http, base: record.control_url.clone(), token: record.token.clone(), _way: None })
     }
 
     /// The endpoint of a fault proxy that stands alone.
@@ -109,7 +112,16 @@ impl Control {
                 .hint("lab-fault-proxy prints the path of its token as tokenFile")
         })?;
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token: token.trim().to_owned() })
+        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token: token.trim().to_owned(), _way: None })
+    }
+
+    /// The endpoint of a fault proxy in a cluster, by a local port that leads there.
+    ///
+    /// # Errors
+    /// When the client cannot be made.
+    pub(crate) fn through(way: Forward, token: String) -> Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { http, base: format!("http://{}", way.address()), token, _way: Some(way) })
     }
 
     async fn send<T: DeserializeOwned>(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<T> {

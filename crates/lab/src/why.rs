@@ -96,7 +96,7 @@ impl Cluster {
     }
 
     /// A page of metrics, by HTTPS or HTTP.
-    async fn page(&self, namespace: &str, pod: &str, port: u16) -> Result<metrics::Exposition, String> {
+    pub(crate) async fn page(&self, namespace: &str, pod: &str, port: u16) -> Result<metrics::Exposition, String> {
         let mut why = String::new();
         for scheme in ["https:", ""] {
             let path = format!("/api/v1/namespaces/{namespace}/pods/{scheme}{pod}:{port}/proxy/metrics");

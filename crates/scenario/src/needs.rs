@@ -18,6 +18,8 @@ pub enum Need {
     Ledger,
     /// What Alertmanager has sent.
     Notifications,
+    /// Connections that are refused before they are made.
+    Refusals,
 }
 
 impl Need {
@@ -28,12 +30,13 @@ impl Need {
             Self::FastAlerts => "alerts without pending times (alerts.fast)",
             Self::Ledger => "a ledger of every request",
             Self::Notifications => "a receiver of Alertmanager's notifications",
+            Self::Refusals => "refused connections (a proxy can only reset what the kernel has accepted)",
         }
     }
 
     /// Whether nothing of the scenario means anything without it; the others are a line each that is left out.
     pub fn is_essential(self) -> bool {
-        matches!(self, Self::Faults | Self::FastAlerts)
+        matches!(self, Self::Faults | Self::FastAlerts | Self::Refusals)
     }
 }
 
@@ -46,6 +49,9 @@ impl Scenario {
             let of_faults = step.fault.is_some() || step.clear_fault.is_some() || step.clear_faults.is_some();
             if of_faults || step.wait.as_ref().is_some_and(|wait| wait.fault_spent.is_some()) {
                 needs.insert(Need::Faults);
+            }
+            if step.fault.as_ref().is_some_and(|fault| fault.effect.refuse.is_some() || fault.effect.drop.is_some()) {
+                needs.insert(Need::Refusals);
             }
             if step.wait.as_ref().is_some_and(told) {
                 needs.insert(Need::Notifications);
@@ -78,6 +84,7 @@ mod tests {
         assert_eq!(of("steps: [{wait: {up: true}}]"), []);
         assert_eq!(of("steps: [{clearFaults: true}]\nreconcile: true"), [Need::Faults, Need::Ledger]);
         assert_eq!(of("steps: [{wait: {faultSpent: a}}]\ngiven: {alerts: {fast: true}}"), [Need::Faults, Need::FastAlerts]);
+        assert_eq!(of("steps: [{fault: {name: a, match: {}, effect: {refuse: {}}}}]"), [Need::Faults, Need::Refusals]);
         assert_eq!(of("steps: []\nexpect: [{notification: {alert: A}}]"), [Need::Notifications]);
     }
 }

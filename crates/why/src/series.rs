@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::chain::{View, furthest};
 use crate::endpoint::{Endpoint, Focus, leads_to, monitors};
 use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
-use crate::facts::{Facts, Page, find};
+use crate::facts::{Facts, Page, Seen, find};
 use crate::question::{MonitorKind, SeriesSelector, takes, unmet};
 use crate::target;
 
@@ -434,7 +434,9 @@ impl<'a> Search<'a> {
     /// Adds when the series was last seen; what is only old is told as that.
     fn aged(&self, mut broken: Box<Broken>) -> Box<Broken> {
         let wanted = self.facts.recent.iter().filter(|recent| unmet(self.selector.matchers(), &recent.series).is_none());
-        let Some(last) = wanted.min_by(|a, b| a.age.total_cmp(&b.age)) else { return broken };
+        // Series of one scrape are equally old: the first by name and labels stands for them, whatever order Prometheus told them in.
+        let newest = |a: &&Seen, b: &&Seen| a.age.total_cmp(&b.age).then_with(|| a.series.cmp(&b.series));
+        let Some(last) = wanted.min_by(newest) else { return broken };
         let pod = last.series.label("pod");
         let namespace = last.series.label("namespace");
         if broken.link == LinkName::Exposed && !pod.is_empty() && find(&self.facts.pods, namespace, pod).is_none() {

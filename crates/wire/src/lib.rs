@@ -8,6 +8,7 @@ mod connect;
 mod listen;
 pub mod mux;
 pub mod pki;
+mod token;
 pub mod yaml;
 
 pub use body::{Body, BodyError, collect, collect_from, drain, empty, full, incoming, json, stream, stream_channel, text};
@@ -16,6 +17,7 @@ pub use listen::{
     Abort, Admission, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve,
     serve_on_threads,
 };
+pub use token::random_token;
 
 /// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it
 /// again does nothing.

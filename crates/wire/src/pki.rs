@@ -3,6 +3,8 @@
 //!
 //! Everything is made in memory; who writes a key to disk decides on its permissions.
 
+mod request;
+
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,6 +14,8 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use request::{Asked, NewRequest, Purpose};
 
 /// A certificate could not be made or read.
 #[derive(Debug, thiserror::Error)]

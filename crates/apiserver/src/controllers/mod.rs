@@ -1,17 +1,21 @@
 //! The controllers without which an API server is not one: namespaces, ServiceAccounts, garbage collection, aggregated
-//! ClusterRoles, and whether aggregated APIs are available.
+//! ClusterRoles, whether aggregated APIs are available, and certificates.
 
 mod aggregation;
 mod garbage;
 mod namespace;
 mod service_account;
+mod signer;
+
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use wire::pki::CertificateAuthority;
 
 use crate::client::{Client, Gr};
 
 /// Starts them all; they end when `stop` is cancelled.
-pub(crate) fn run(client: Client, authority_pem: String, stop: CancellationToken) {
+pub(crate) fn run(client: Client, authority: Arc<CertificateAuthority>, stop: CancellationToken) {
     let start = |work: futures_util::future::BoxFuture<'static, ()>| {
         let stop = stop.clone();
         tokio::spawn(async move {
@@ -19,9 +23,10 @@ pub(crate) fn run(client: Client, authority_pem: String, stop: CancellationToken
         });
     };
     start(Box::pin(namespace::run(client.clone())));
-    start(Box::pin(service_account::run(client.clone(), authority_pem)));
+    start(Box::pin(service_account::run(client.clone(), authority.certificate_pem())));
     start(Box::pin(garbage::run(client.clone())));
     start(Box::pin(aggregation::run(client.as_manager("clusterrole-aggregation-controller"))));
+    start(Box::pin(signer::run(client.as_manager("kube-controller-manager"), authority)));
     start(Box::pin(crate::aggregate::run(client.as_manager("kube-aggregator"))));
 }
 

@@ -4,7 +4,7 @@ use apiserver::ApiServer;
 use serde_json::json;
 use wire::{Connection, Dial};
 
-use crate::{get, post, send_as, server};
+use crate::{get, post, send, send_as, server};
 
 #[tokio::test]
 async fn a_certificate_of_the_authority_names_its_user() {
@@ -28,6 +28,51 @@ async fn a_certificate_of_the_authority_names_its_user() {
     assert_eq!(known["status"]["userInfo"], json!({"username": "jane", "groups": ["team", "system:authenticated"]}));
     let stranger = wire::pki::CertificateAuthority::new("other").unwrap();
     assert!(who(&stranger.client("jane", Some("system:masters")).unwrap()).await.is_err());
+}
+
+/// A request for a serving certificate is signed once somebody has approved it, and only if it is what its signer signs.
+#[tokio::test]
+async fn approved_requests_are_signed() {
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let server = server();
+    server.run_controllers();
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let ask = async |name: &str, common_name: &str, usages: serde_json::Value| {
+        let own =
+            wire::pki::NewRequest::server(common_name, "system:nodes", &["proxy.lab.svc"], &[[10, 0, 0, 7].into()]).unwrap();
+        let request = json!({"metadata": {"name": name}, "spec": {
+            "request": base64.encode(&own.request_pem), "signerName": "kubernetes.io/kubelet-serving", "usages": usages,
+            "expirationSeconds": 3600}});
+        let made = post(&server, path, request).await;
+        assert_eq!(made.code, 201, "{}", made.message());
+        // Nobody has approved it.
+        tokio::task::yield_now().await;
+        let mut seen = get(&server, &format!("{path}/{name}")).await.body;
+        assert!(seen["status"]["certificate"].is_null(), "{seen}");
+        seen["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "Test", "message": "yes"}]});
+        let approved = send(&server, "PUT", &format!("{path}/{name}/approval"), "application/json", &seen).await;
+        assert_eq!(approved.code, 200, "{}", approved.message());
+        for _ in 0..500 {
+            let found = get(&server, &format!("{path}/{name}")).await.body;
+            let failed = found["status"]["conditions"].as_array().and_then(|all| all.iter().find(|one| one["type"] == "Failed"));
+            if let Some(failed) = failed {
+                return Err(failed["message"].as_str().unwrap().to_owned());
+            }
+            if let Some(certificate) = found["status"]["certificate"].as_str() {
+                return Ok((String::from_utf8(base64.decode(certificate).unwrap()).unwrap(), own.key_pem));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("nobody has signed");
+    };
+    let usages = json!(["digital signature", "key encipherment", "server auth"]);
+    let (certificate, key) = ask("good", "system:node:proxy", usages.clone()).await.unwrap();
+    wire::pki::check_pair(&certificate, &key).unwrap();
+    let why = ask("nobody", "proxy", usages).await.unwrap_err();
+    assert_eq!(why, "subject common name does not begin with system:node:");
+    let why = ask("client", "system:node:proxy", json!(["client auth"])).await.unwrap_err();
+    assert_eq!(why, "usages did not match [digital signature key encipherment server auth]");
 }
 
 #[tokio::test]

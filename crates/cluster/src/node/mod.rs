@@ -5,6 +5,8 @@ mod pod;
 mod probe;
 mod volumes;
 
+pub use volumes::ACCOUNT_PATH;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 use super::Shared;
 use crate::events;
-use crate::informer::Informer;
+use crate::informer::News;
 use crate::program::Mount;
 
 const SECRETS: Gr = Gr::core("secrets");
 const CONFIG_MAPS: Gr = Gr::core("configmaps");
 const CLAIMS: Gr = Gr::core("persistentvolumeclaims");
 /// Where a ServiceAccount is mounted in every pod.
-const ACCOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub const ACCOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Lifetime of a pod's token, in seconds: longer than any lab.
 const TOKEN_SECONDS: i64 = 365 * 24 * 3600;
 
@@ -235,11 +235,10 @@ impl Volumes {
         if volumes.is_empty() {
             return std::future::pending().await;
         }
-        let mut secrets = Informer::new(&shared.client, SECRETS);
-        let mut maps = Informer::new(&shared.client, CONFIG_MAPS);
+        // Each pod waits by itself: a copy of all Secrets and ConfigMaps for each would be most of a lab's memory.
+        let mut secrets = News::new(&shared.client, SECRETS);
+        let mut maps = News::new(&shared.client, CONFIG_MAPS);
         loop {
-            secrets.sync();
-            maps.sync();
             let mut changed = false;
             for volume in &volumes {
                 let Some(folder) = self.folders.get(volume["name"].as_str().unwrap_or_default()) else { continue };
@@ -250,7 +249,7 @@ impl Volumes {
             if changed {
                 self.changes.send_modify(|count| *count += 1);
             }
-            tokio::select! { () = secrets.changed() => {}, () = maps.changed() => {} }
+            tokio::select! { () = secrets.wait() => {}, () = maps.wait() => {} }
         }
     }
 

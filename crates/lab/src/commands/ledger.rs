@@ -8,6 +8,8 @@ use scenario::reconcile::Reconciliation;
 
 use super::{Output, Proxied};
 use crate::exit::{Exit, Failure};
+use crate::provider::bench::ClusterBench;
+use crate::provider::record::ClusterRecord;
 
 #[derive(Args)]
 pub(super) struct Ledger {
@@ -38,7 +40,12 @@ impl Ledger {
     async fn reconcile(&self, during: &str) -> Result<Exit> {
         let bad = || Failure::new(Exit::Usage, format!("--reconcile {during}: use a time such as 10s"));
         let during = scenario::duration(during).ok_or_else(bad)?;
-        let found = self.which.control()?.reconcile(during.as_secs()).await?;
+        let dir = self.which.dir()?;
+        let found = match ClusterRecord::of(&dir) {
+            // Prometheus' own discovery does not go through a cluster's proxy.
+            Some(_) => vec![ClusterBench::open(&dir).await?.reconcile(during).await?],
+            None => self.which.control().await?.reconcile(during.as_secs()).await?.into(),
+        };
         if !self.output.json(&found) {
             for (title, found) in ["components", "Prometheus' discovery"].into_iter().zip(&found) {
                 say!("{title}: {found}");
@@ -70,7 +77,7 @@ impl Ledger {
             return self.reconcile(during).await;
         }
         let (after, since) = self.since()?;
-        let control = self.which.control()?;
+        let control = self.which.control().await?;
         if self.totals {
             let mut snapshot = control.totals().await?;
             snapshot.totals.retain(|(key, _)| self.is_of(&key.client));

@@ -139,11 +139,20 @@ pub(crate) struct Proxied {
 
 impl Proxied {
     /// Its control endpoint.
-    pub(crate) fn control(&self) -> Result<Control> {
-        match (&self.proxy, &self.token_file) {
-            (Some(url), Some(file)) => Control::of_proxy(url, file),
-            _ => Control::of(&self.which.dir()?.running()?),
+    pub(crate) async fn control(&self) -> Result<Control> {
+        if let (Some(url), Some(file)) = (&self.proxy, &self.token_file) {
+            return Control::of_proxy(url, file);
         }
+        let dir = self.which.dir()?;
+        match ClusterRecord::of(&dir) {
+            Some(_) => crate::provider::proxy::control(&dir).await,
+            None => Control::of(&dir.running()?),
+        }
+    }
+
+    /// The lab that is meant, for what a proxy that stands alone cannot do.
+    pub(crate) fn dir(&self) -> Result<LabDir> {
+        self.which.dir()
     }
 }
 

@@ -164,9 +164,15 @@ impl Ground {
                 lines: Vec::new(),
                 snapshots: Vec::new(),
             }),
-            Self::Cluster(bench) => {
-                Ok(scenario::run(&loaded.name, release, bench.provider(), &loaded.scenario, bench.as_ref()).await)
-            }
+            Self::Cluster(bench) => bench.run(loaded).await,
+        }
+    }
+
+    /// Puts back what an interrupted scenario has changed.
+    async fn put_back(&self) -> Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Cluster(bench) => bench.put_back().await,
         }
     }
 }
@@ -211,7 +217,10 @@ impl Run {
                     for ground in &grounds {
                         let report = tokio::select! {
                             report = ground.run(loaded, release, self.artifacts.as_deref()) => report?,
-                            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+                            _ = tokio::signal::ctrl_c() => {
+                                ground.put_back().await?;
+                                return Ok(Exit::Interrupted);
+                            }
                         };
                         exit = self.judge(loaded, &report, exit)?;
                         of_one.push(report);

@@ -13,6 +13,8 @@ use metrics::Sample;
 use serde_json::json;
 use tokio::process::{Child, Command};
 
+pub(crate) use cluster::failure;
+
 use super::status::{self, Overview};
 use super::{Output, Which};
 use crate::control::Control;
@@ -67,14 +69,14 @@ pub(super) struct Up {
 }
 
 /// One line a stage: a spinner on a terminal, plain lines elsewhere.
-pub(super) struct Stages {
+pub(crate) struct Stages {
     bar: ProgressBar,
     started: Instant,
     plain: bool,
 }
 
 impl Stages {
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         use std::io::IsTerminal as _;
         let terminal = std::io::stderr().is_terminal();
         let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
@@ -83,11 +85,11 @@ impl Stages {
         Self { bar, started: Instant::now(), plain: !quiet && !terminal }
     }
 
-    pub(super) fn doing(&self, what: &str) {
+    pub(crate) fn doing(&self, what: &str) {
         self.bar.set_message(what.to_owned());
     }
 
-    pub(super) fn done(&self, what: &str) {
+    pub(crate) fn done(&self, what: &str) {
         let line = format!("{:>7.3}s  {what}", self.started.elapsed().as_secs_f64());
         if self.plain {
             eprintln!("{line}");
@@ -99,7 +101,7 @@ impl Stages {
 
 impl Stages {
     /// Takes the spinner away.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
@@ -195,6 +197,8 @@ impl Up {
         })?;
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
+        // One heap for all threads: a lab holds little and frees much, which more heaps would keep (glibc; others do not look at it).
+        command.env("MALLOC_ARENA_MAX", "1");
         command
             .args(["supervise", "--name", dir.name(), "--kubevirt", release])
             .arg("--prometheus")

@@ -21,11 +21,16 @@ pub(crate) struct LabImages {
     exporters: Exporters,
     /// A prometheus-operator that takes the place of the stand-in.
     operator: Option<Arc<dyn Program>>,
+    /// The fault proxy, if its program lies beside this one.
+    fault_proxy: Option<Arc<ProcessProgram>>,
 }
 
 impl LabImages {
     pub(crate) fn new(world: Arc<World>, prometheus: &Prometheus, pids: PathBuf, exporters: Exporters) -> Self {
         let program = ProcessProgram::new(prometheus.prometheus.clone(), pids.clone(), prometheus_arguments);
+        let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("lab-fault-proxy")));
+        let fault_proxy = beside.filter(|path| path.is_file());
+        let fault_proxy = fault_proxy.map(|path| Arc::new(ProcessProgram::new(path, pids.clone(), fault_proxy_arguments)));
         let alertmanager = prometheus.alertmanager.as_ref().ok();
         let alertmanager = alertmanager.map(|found| {
             let program = ProcessProgram::new(found.alertmanager.clone(), pids, alertmanager_arguments);
@@ -33,7 +38,7 @@ impl LabImages {
             let folder = found.alertmanager.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from);
             Arc::new(program.in_folder(folder))
         });
-        Self { world, prometheus: Arc::new(program), alertmanager, exporters, operator: None }
+        Self { world, prometheus: Arc::new(program), alertmanager, exporters, operator: None, fault_proxy }
     }
 
     /// Makes the operator's Deployment run a prometheus-operator of this machine.
@@ -80,6 +85,22 @@ fn alertmanager_arguments(context: &ContainerContext, arguments: Vec<String>) ->
     let mut adapted: Vec<String> = arguments.iter().filter(ours).map(|argument| adapted_argument(context, argument)).collect();
     adapted.push(format!("--web.listen-address={}:9093", context.address));
     adapted.push("--cluster.listen-address=".to_owned());
+    adapted
+}
+
+/// The arguments of a fault proxy without a network and a file system of its own. What listens on all addresses of a pod, or on its
+/// loopback, listens on the pod's address: all are addresses of this machine's loopback.
+fn fault_proxy_arguments(context: &ContainerContext, arguments: Vec<String>) -> Vec<String> {
+    let adapted = |argument: &String| {
+        let listening = ["--listen=", "--control=", "--health="].iter().find(|flag| argument.starts_with(*flag));
+        match (listening, argument.rsplit_once(':')) {
+            (Some(flag), Some((_, port))) => format!("{flag}{}:{port}", context.address),
+            _ => context.localise(argument),
+        }
+    };
+    let mut adapted: Vec<String> = arguments.iter().map(adapted).collect();
+    let account = context.localise(cluster::ACCOUNT_PATH);
+    adapted.push(format!("--service-account={account}"));
     adapted
 }
 
@@ -158,6 +179,7 @@ impl Images for LabImages {
         match name {
             "quay.io/prometheus/prometheus" => Some(self.prometheus.clone()),
             "quay.io/prometheus/alertmanager" => Some(self.alertmanager.clone()?),
+            "lab.local/fault-proxy" => Some(self.fault_proxy.clone()?),
             "quay.io/prometheus-operator/prometheus-config-reloader" => Some(Arc::new(Reloader)),
             _ => None,
         }

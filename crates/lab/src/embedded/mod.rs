@@ -93,6 +93,10 @@ pub struct Lab {
 struct Directory(Client);
 
 impl PodDirectory for Directory {
+    fn asks_first(&self) -> bool {
+        true
+    }
+
     fn find(&self, address: IpAddr) -> Option<PodIdentity> {
         if address == IpAddr::V4(Ipv4Addr::LOCALHOST) {
             return None;

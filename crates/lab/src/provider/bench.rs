@@ -6,21 +6,32 @@ use anyhow::{Result, bail};
 use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
 use install::{Api, ApiError, Wait};
+use jiff::Timestamp;
 use kubeapi::object;
 use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
-use scenario::reconcile::{Hookless, Reading};
-use scenario::{Delete, FaultUse, Lab, LabError, Need, Notification, PodLog};
+use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
+use scenario::{Delete, FaultUse, Lab, LabError, Need, Notification, PodLog, PodPage, Report};
 use serde_json::Value;
 
+use super::proxy;
 use super::record::ClusterRecord;
+use super::undo::Changes;
+use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::reach;
+use crate::scenarios::Loaded;
 use crate::state::LabDir;
 use crate::why;
 
 /// Who applies what a scenario says: not the installer, whose fields would go with a part of an object.
 const FIELD_MANAGER: &str = "kubevirt-lab-scenario";
+/// How long KubeVirt may take to be up again, and Prometheus to forget the pods before: with scrapes 30 s apart, it does after a minute.
+const RESTART: Duration = Duration::from_secs(300);
+/// How often it is looked.
+const PERIOD: Duration = Duration::from_millis(500);
+/// Where components serve their metrics.
+const METRICS_PORT: u16 = 8443;
 
 /// A lab on a real cluster.
 pub(crate) struct ClusterBench {
@@ -29,16 +40,23 @@ pub(crate) struct ClusterBench {
     release: Release,
     namespace: String,
     prometheus: metrics::Client,
+    /// The fault proxy, if it is on the cluster.
+    control: Option<Control>,
+    changes: Changes,
     started: Instant,
 }
+
+/// What a cluster lacks, and what it lacks besides where the fault proxy is not on it.
+const LACKS: &[Need] = &[Need::FastAlerts, Need::Notifications, Need::Refusals];
+const LACKS_WITHOUT_PROXY: &[Need] = &[Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals];
 
 fn failed(error: &dyn std::fmt::Display) -> LabError {
     LabError(error.to_string())
 }
 
-/// There is no fault proxy to ask.
-fn no_faults<T: Send + 'static>() -> BoxFuture<'static, Result<T, LabError>> {
-    Box::pin(async { Err(LabError(format!("this provider has no {}", Need::Faults.told()))) })
+/// The same with the error's causes.
+fn told(error: anyhow::Error) -> LabError {
+    LabError(format!("{error:#}"))
 }
 
 impl ClusterBench {
@@ -67,7 +85,142 @@ impl ClusterBench {
         let prometheus = cluster.prometheus_object(Some(&record.prometheus)).await?;
         let prometheus = cluster.prometheus(&prometheus);
         let namespace = object::namespace(kubevirt).to_owned();
-        Ok(Self { api, record, release, namespace, prometheus, started: Instant::now() })
+        let there = proxy::is_there(&api, &record.name).await?;
+        let control = if there { Some(proxy::control_of(&api, &record.name).await?) } else { None };
+        let changes = Changes::of(&dir.path());
+        let bench = Self { api, record, release, namespace, prometheus, control, changes, started: Instant::now() };
+        bench.put_back().await?;
+        Ok(bench)
+    }
+
+    /// Runs a scenario, on a cluster that is as it was before the last one.
+    ///
+    /// # Errors
+    /// When the cluster does not come to rest before, or what was changed cannot be put back.
+    pub(crate) async fn run(&self, loaded: &Loaded) -> Result<Report> {
+        let scenario = &loaded.scenario;
+        let lacks = self.lacks();
+        let needs = scenario.needs();
+        // Where what a fault does is counted exactly, counters have to begin at nought.
+        if needs.contains(&Need::Faults) && !needs.iter().any(|need| need.is_essential() && lacks.contains(need)) {
+            self.begin_anew().await?;
+        }
+        let report = scenario::run(&loaded.name, self.release(), self.provider(), scenario, self).await;
+        self.put_back().await?;
+        Ok(report)
+    }
+
+    /// Clears what a scenario has armed, and puts back what it has changed.
+    ///
+    /// # Errors
+    /// When the cluster does not answer or refuses.
+    pub(crate) async fn put_back(&self) -> Result<()> {
+        if let Some(control) = &self.control {
+            control.clear_faults(None).await?;
+        }
+        let count = self.changes.put_back(&self.api).await?;
+        if count > 0 {
+            eprintln!("{}: {count} objects that the scenario changed are as they were before", self.provider());
+        }
+        Ok(())
+    }
+
+    /// Restarts KubeVirt's pods, so that their counters begin anew, and waits until Prometheus has forgotten the old ones.
+    async fn begin_anew(&self) -> Result<()> {
+        eprintln!("{}: KubeVirt's pods are restarted, so that counters begin at nought", self.provider());
+        let old: Vec<String> = self.scraped().await?.iter().map(|pod| object::name(pod).to_owned()).collect();
+        for name in &old {
+            self.api.delete(&format!("/api/v1/namespaces/{}/pods/{name}", self.namespace)).await?;
+        }
+        let deadline = Instant::now() + RESTART;
+        loop {
+            let late = self.not_anew(&old).await?;
+            let Some(late) = late else { return Ok(()) };
+            if Instant::now() >= deadline {
+                bail!(
+                    Failure::new(
+                        Exit::LabFailed,
+                        format!("KubeVirt is not up again {} s after its restart: {late}", RESTART.as_secs())
+                    )
+                    .hint("see `lab status`")
+                );
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// What there still is of the pods before, or not yet of those after.
+    async fn not_anew(&self, old: &[String]) -> Result<Option<String>> {
+        let missing = self.missing().await?;
+        if let Some(first) = missing.first() {
+            return Ok(Some(first.clone()));
+        }
+        let pods = self.scraped().await?;
+        if let Some(pod) = pods.iter().find(|pod| old.iter().any(|name| name == object::name(pod))) {
+            return Ok(Some(format!("pod {} is not gone", object::key(pod))));
+        }
+        // A lease that nobody has taken over yet is taken over by a request that a renewal is not.
+        let leases = self.api.list(&format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.namespace)).await?;
+        let holds = |lease: &&Value, name: &String| {
+            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+            holder.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        };
+        if let Some(lease) = leases.iter().find(|lease| old.iter().any(|name| holds(lease, name))) {
+            return Ok(Some(format!("nobody has taken over the lease {}", object::key(lease))));
+        }
+        let metric = &self.release.client.requests;
+        let samples = self.prometheus.query(&format!("count by (pod) ({metric})")).await?;
+        let known = |pod: &str| samples.iter().any(|sample| sample.series.label("pod") == pod);
+        if let Some(name) = old.iter().find(|name| known(name)) {
+            return Ok(Some(format!("Prometheus still has series of {name}")));
+        }
+        Ok(None)
+    }
+
+    /// The fault proxy's control endpoint.
+    fn control(&self) -> Result<&Control, LabError> {
+        self.control.as_ref().ok_or_else(|| LabError(format!("this provider has no {}", Need::Faults.told())))
+    }
+
+    /// Reads the pages of all components through the API server, and the ledger before and after.
+    async fn read(&self) -> Result<Reading> {
+        let control = self.control()?;
+        let cluster = why::Cluster::new(self.api.client().clone());
+        let (began, before) = (Timestamp::now(), control.totals().await?);
+        let mut pages = Vec::new();
+        for pod in self.scraped().await? {
+            let name = object::name(&pod).to_owned();
+            match cluster.page(&self.namespace, &name, METRICS_PORT).await {
+                Ok(page) => pages.push(PodPage { pod: name, page }),
+                Err(why) => tracing::warn!("{name}: {why}"),
+            }
+        }
+        Ok(Reading { began, ledger: [before, control.totals().await?], ended: Timestamp::now(), pages })
+    }
+
+    /// Holds what the counters of all components rise by in a time against the ledger.
+    ///
+    /// # Errors
+    /// When there is no fault proxy, or it does not answer.
+    pub(crate) async fn reconcile(&self, during: Duration) -> Result<Reconciliation> {
+        if self.control.is_none() {
+            proxy::control_of(&self.api, &self.record.name).await?;
+        }
+        let before = self.read().await?;
+        let expected: Vec<String> = before.pages.iter().map(|page| page.pod.clone()).collect();
+        tokio::time::sleep(during).await;
+        let after = self.read().await?;
+        let entries = self.control()?.ledger(0, usize::MAX).await?;
+        let counter = Counter::of_component(&self.release.client.requests);
+        Ok(explain(counter, &expected, &crate::embedded::hookless(&self.release), (Some(&before), &after), &entries))
+    }
+
+    /// The pods of KubeVirt that have metrics.
+    async fn scraped(&self) -> Result<Vec<Value>, ApiError> {
+        let pods = self.pods().await?;
+        let is_one =
+            |pod: &Value| object::label(pod, "prometheus.kubevirt.io").is_some() && object::namespace(pod) == self.namespace;
+        Ok(pods.into_iter().filter(is_one).collect())
     }
 
     /// The provider's name.
@@ -85,19 +238,24 @@ impl ClusterBench {
         Ok(pods.into_iter().filter(|pod| !object::is_deleting(pod)).collect())
     }
 
-    async fn delete_matching(&self, delete: &Delete) -> Result<usize, ApiError> {
+    async fn delete_matching(&self, delete: &Delete) -> Result<usize> {
         let kinds = self.api.all_kinds().await?;
         let of_group = |base: &str| match base.strip_prefix("/apis/") {
             Some(rest) => rest.split('/').next() == Some(delete.group.as_str()),
             None => delete.group.is_empty(),
         };
         let Some(kind) = kinds.iter().find(|kind| kind.plural == delete.resource && of_group(&kind.base)) else { return Ok(0) };
+        let collection = kind.collection(&delete.namespace);
         if let Some(name) = &delete.name {
-            return Ok(usize::from(self.api.delete(&kind.object(&delete.namespace, name)).await?));
+            let path = kind.object(&delete.namespace, name);
+            let Some(found) = self.api.get(&path).await? else { return Ok(0) };
+            self.changes.deleting(&collection, &found).await?;
+            return Ok(usize::from(self.api.delete(&path).await?));
         }
         let selector: String = delete.labels.as_deref().unwrap_or_default().bytes().map(percent).collect();
         let mut count = 0;
         for found in self.api.list(&format!("{}?labelSelector={selector}", kind.collection(&delete.namespace))).await? {
+            self.changes.deleting(&kind.collection(object::namespace(&found)), &found).await?;
             count += usize::from(self.api.delete(&kind.object(object::namespace(&found), object::name(&found))).await?);
         }
         Ok(count)
@@ -119,7 +277,7 @@ impl Lab for ClusterBench {
     }
 
     fn lacks(&self) -> &'static [Need] {
-        &[Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications]
+        if self.control.is_some() { LACKS } else { LACKS_WITHOUT_PROXY }
     }
 
     fn now(&self) -> Duration {
@@ -143,10 +301,7 @@ impl Lab for ClusterBench {
     }
 
     fn scraped_pods(&self) -> BoxFuture<'_, Result<usize, LabError>> {
-        Box::pin(async {
-            let pods = self.pods().await.map_err(|error| failed(&error))?;
-            Ok(pods.iter().filter(|pod| object::label(pod, "prometheus.kubevirt.io").is_some()).count())
-        })
+        Box::pin(async { Ok(self.scraped().await.map_err(|error| failed(&error))?.len()) })
     }
 
     fn query(&self, expression: String) -> BoxFuture<'_, Result<Vec<Sample>, LabError>> {
@@ -195,24 +350,30 @@ impl Lab for ClusterBench {
         })
     }
 
-    fn arm(&self, _: Rule) -> BoxFuture<'_, Result<(), LabError>> {
-        no_faults()
+    fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>> {
+        Box::pin(async move { self.control()?.add_faults(&[rule]).await.map_err(told) })
     }
 
     fn faults(&self) -> BoxFuture<'_, Result<Vec<FaultUse>, LabError>> {
-        no_faults()
+        Box::pin(async {
+            let armed = self.control()?.faults().await.map_err(told)?;
+            Ok(armed.into_iter().map(|armed| (armed.rule.name.clone(), armed.hits, armed.rule.budget.most())).collect())
+        })
     }
 
-    fn clear_faults<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<usize, LabError>> {
-        no_faults()
+    fn clear_faults<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<usize, LabError>> {
+        Box::pin(async move {
+            let cleared = self.control()?.clear_faults(name).await.map_err(told)?;
+            Ok(usize::try_from(cleared).unwrap_or(usize::MAX))
+        })
     }
 
     fn reading(&self) -> BoxFuture<'_, Result<Reading, LabError>> {
-        no_faults()
+        Box::pin(async { self.read().await.map_err(told) })
     }
 
     fn entries(&self) -> BoxFuture<'_, Result<Vec<Entry>, LabError>> {
-        no_faults()
+        Box::pin(async { self.control()?.ledger(0, usize::MAX).await.map_err(told) })
     }
 
     fn hookless(&self) -> Vec<Hookless> {
@@ -220,10 +381,15 @@ impl Lab for ClusterBench {
     }
 
     fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>> {
-        Box::pin(async move { self.delete_matching(delete).await.map_err(|error| failed(&error)) })
+        Box::pin(async move { self.delete_matching(delete).await.map_err(told) })
     }
 
     fn apply(&self, object: Value) -> BoxFuture<'_, Result<(), LabError>> {
-        Box::pin(async move { self.api.take(&object, FIELD_MANAGER).await.map(|_| ()).map_err(|error| failed(&error)) })
+        Box::pin(async move {
+            let before = self.api.find(&object).await.map_err(|error| failed(&error))?;
+            let path = self.api.path_of(&object).await.map_err(|error| failed(&error))?;
+            self.changes.applying(&path, before.as_ref()).await.map_err(told)?;
+            self.api.take(&object, FIELD_MANAGER).await.map(|_| ()).map_err(|error| failed(&error))
+        })
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn engine(name: &str) -> Result<Program> {
     Program::find(name, "images are collected with docker or podman; install one, or make the bundle on another machine")
 }
 
-async fn must(program: &Program, engine: &str, arguments: &[&str]) -> Result<String> {
+pub(super) async fn must(program: &Program, engine: &str, arguments: &[&str]) -> Result<String> {
     let output = program.ask(arguments).await?;
     if output.ok {
         return Ok(output.out);
@@ -82,7 +82,7 @@ async fn must(program: &Program, engine: &str, arguments: &[&str]) -> Result<Str
     bail!(Failure::new(Exit::EnvironmentMissing, format!("{engine} {what}: {}", output.complaint())))
 }
 
-fn sum_of(path: &Path) -> Result<String> {
+pub(super) fn sum_of(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash)?;

@@ -152,6 +152,54 @@ impl Kind {
         Ok(())
     }
 
+    /// Stops every process of the node, as a machine that hangs: the API server, the kubelet, and all pods.
+    ///
+    /// # Errors
+    /// When the engine cannot.
+    pub(crate) async fn pause(&self, name: &str) -> Result<()> {
+        self.engine(&["pause", &node(name)]).await.map(|_| ())
+    }
+
+    /// Makes the node drop what comes for the API server, from pods and from this machine: nobody is refused, nobody is answered.
+    ///
+    /// # Errors
+    /// When the engine cannot, or the node has no iptables.
+    pub(crate) async fn drop_packets(&self, name: &str) -> Result<()> {
+        if self.rule(name, "-C").await.is_ok() {
+            return Ok(());
+        }
+        self.rule(name, "-I").await
+    }
+
+    /// Takes a pause and dropped packets back; whether there were any.
+    ///
+    /// # Errors
+    /// When the engine cannot.
+    pub(crate) async fn restore(&self, name: &str) -> Result<bool> {
+        let paused = self.engine(&["inspect", "--format", "{{.State.Paused}}", &node(name)]).await?.trim() == "true";
+        if paused {
+            self.engine(&["unpause", &node(name)]).await?;
+        }
+        let dropped = self.rule(name, "-C").await.is_ok();
+        if dropped {
+            self.rule(name, "-D").await?;
+        }
+        Ok(paused || dropped)
+    }
+
+    /// Adds (`-I`), deletes (`-D`) or looks for (`-C`) the rule that drops packets for the API server.
+    async fn rule(&self, name: &str, action: &str) -> Result<()> {
+        let node = node(name);
+        let rule = ["-p", "tcp", "--dport", "6443", "-m", "comment", "--comment", "kubevirt-lab", "-j", "DROP"];
+        let mut arguments = vec!["exec", &node, "iptables", action, "INPUT"];
+        arguments.extend(rule);
+        self.engine(&arguments).await.map(|_| ())
+    }
+
+    async fn engine(&self, arguments: &[&str]) -> Result<String> {
+        super::bundle::must(&super::bundle::engine(&self.engine)?, &self.engine, arguments).await
+    }
+
     /// Deletes a cluster.
     ///
     /// # Errors
@@ -164,6 +212,11 @@ impl Kind {
         }
         Ok(())
     }
+}
+
+/// The container of a cluster's only node.
+fn node(name: &str) -> String {
+    format!("{name}-control-plane")
 }
 
 /// A stage that kind says it is at: ` • Preparing nodes 📦  ...` is `Preparing nodes`.

@@ -9,8 +9,10 @@ pub(crate) mod bundle;
 mod command;
 mod kind;
 mod minikube;
+pub(crate) mod proxy;
 pub(crate) mod record;
 pub(crate) mod source;
+pub(crate) mod undo;
 
 use std::path::{Path, PathBuf};
 

@@ -74,6 +74,11 @@ fn base(of: &str) -> Option<Value> {
     })
 }
 
+/// An object of values that are moved in: `json!` would copy each, and with it all that is below, at every level.
+fn object_of<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
 fn structure(of: &Type) -> Option<Value> {
     let mut properties = Map::new();
     let mut required = Vec::new();
@@ -83,7 +88,7 @@ fn structure(of: &Type) -> Option<Value> {
             required.push(row.name);
         }
     }
-    let mut schema = json!({"type": "object", "properties": properties});
+    let mut schema = object_of([("type", "object".into()), ("properties", properties.into())]);
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
@@ -100,9 +105,9 @@ fn field(row: &Row) -> Option<Value> {
 /// A type with its lists and maps around it.
 fn shaped(of: &str) -> Option<Value> {
     Some(if let Some(of) = of.strip_prefix('*') {
-        json!({"type": "array", "items": shaped(of)?})
+        object_of([("type", "array".into()), ("items", shaped(of)?)])
     } else if let Some(of) = of.strip_prefix('%') {
-        json!({"type": "object", "additionalProperties": shaped(of)?})
+        object_of([("type", "object".into()), ("additionalProperties", shaped(of)?)])
     } else {
         base(of)?
     })
@@ -161,7 +166,7 @@ pub fn complete(definition: &mut Value) {
     let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
         if let Some(schema) = version["name"].as_str().and_then(|name| schema(name, &kind)) {
-            version["schema"] = json!({"openAPIV3Schema": schema});
+            version["schema"] = object_of([("openAPIV3Schema", schema)]);
         }
     }
 }

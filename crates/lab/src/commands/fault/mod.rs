@@ -1,6 +1,8 @@
 //! `lab fault`.
 
 mod add;
+mod around;
+mod cluster;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +29,18 @@ pub(crate) enum Fault {
     Clear(Clear),
     /// Print the JSON schema of fault files.
     Schema,
+    /// Put the fault proxy on the lab's cluster, and lead KubeVirt through it.
+    Install(cluster::Install),
+    /// Lead KubeVirt back to the API server, and take the fault proxy off the cluster.
+    Remove(cluster::Remove),
+    /// Take a role or binding away, as somebody who tidies up: its subjects are answered 403.
+    Rights(around::Rights),
+    /// Have a ServiceAccount's requests answered 429, by API Priority and Fairness.
+    Throttle(around::Throttle),
+    /// Stop a kind cluster's node, or have it drop what comes for the API server.
+    Node(around::Node),
+    /// Put back what `rights`, `throttle` and `node` have changed.
+    Restore(around::Restore),
 }
 
 #[derive(Args)]
@@ -75,7 +89,7 @@ impl Fault {
                 let file = apply.file.display().to_string();
                 let text = std::fs::read_to_string(&apply.file).with_context(|| format!("cannot read {file}"))?;
                 let located = faults::read_located(&file, &text).map_err(|error| Failure::new(Exit::Usage, error))?;
-                let armed = apply.which.control()?.faults().await?;
+                let armed = apply.which.control().await?.faults().await?;
                 let taken = |rule: &Rule| armed.iter().any(|armed| armed.rule.name == rule.name);
                 if let Some((place, rule)) = located.iter().find(|(_, rule)| taken(rule)).filter(|_| !apply.dry_run) {
                     let why = format!("{place}: a fault of the name {:?} is armed", rule.name);
@@ -84,13 +98,19 @@ impl Fault {
                 let rules: Vec<Rule> = located.into_iter().map(|(_, rule)| rule).collect();
                 return arm(&apply.which, &rules, apply.dry_run).await;
             }
+            Self::Install(install) => return install.run().await,
+            Self::Remove(remove) => return remove.run().await,
+            Self::Rights(rights) => return rights.run().await,
+            Self::Throttle(throttle) => return throttle.run().await,
+            Self::Node(node) => return node.run().await,
+            Self::Restore(restore) => return restore.run().await,
             Self::Schema => say!("{}", serde_json::to_string_pretty(&schemars::schema_for!(Vec<Rule>))?),
             Self::Watch(watch) => {
-                let control = watch.which.control()?;
+                let control = watch.which.control().await?;
                 follow(&control).await?;
             }
             Self::List(list) => {
-                let faults = list.which.control()?.faults().await?;
+                let faults = list.which.control().await?.faults().await?;
                 if list.output.json(&faults) {
                     return Ok(Exit::Success);
                 }
@@ -110,7 +130,7 @@ impl Fault {
                 say_text!(super::table(&["name", "effect", "match", "budget", "decided"], rows));
             }
             Self::Clear(clear) => {
-                let control = clear.which.control()?;
+                let control = clear.which.control().await?;
                 let cleared = control.clear_faults(clear.fault.as_deref()).await?;
                 say!("{cleared} cleared");
             }
@@ -126,7 +146,7 @@ fn written(part: &impl serde::Serialize) -> String {
 
 /// Arms rules, all or none; or shows what they would have met.
 async fn arm(which: &Proxied, rules: &[Rule], dry_run: bool) -> Result<Exit> {
-    let control = which.control()?;
+    let control = which.control().await?;
     if !dry_run {
         control.add_faults(rules).await?;
         for rule in rules {

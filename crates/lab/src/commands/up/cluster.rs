@@ -504,7 +504,7 @@ fn misfit_failure(misfit: &install::Misfit) -> Failure {
 }
 
 /// An installation that stopped, with all that the cluster tells of it.
-fn failure(error: &install::InstallError) -> anyhow::Error {
+pub(crate) fn failure(error: &install::InstallError) -> anyhow::Error {
     let mut message = error.to_string();
     if let install::InstallError::Late { why, .. } = error {
         for line in why {
