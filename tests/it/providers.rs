@@ -2,6 +2,7 @@
 //! is played by stand-ins that say what the real programs were recorded to say; the real kind runs as far as it goes without a node image.
 //! `LAB_TEST_CONTEXT=CONTEXT cargo test -p tests -- 'cluster of LAB_TEST_CONTEXT'` runs the first test on a cluster of yours.
 
+mod faults;
 mod played;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the cluster of LAB_TEST_CONTEXT", users_own),
         trial("real clusters: wrong input", wrong_input),
     ];
+    trials.extend(faults::trials());
     trials.extend(played::trials());
     trials
 }

@@ -170,7 +170,13 @@ impl Installer<'_> {
             let missing = wait::missing(self.api, wait).await?;
             let Some(first) = missing.first() else { return Ok(()) };
             if Instant::now() >= deadline {
-                let mut why = explain::unready(self.api, &[MONITORING, KUBEVIRT]).await;
+                let mut namespaces = vec![MONITORING, KUBEVIRT];
+                if let Wait::Workloads { namespace, .. } = wait
+                    && !namespaces.contains(&namespace.as_str())
+                {
+                    namespaces.insert(0, namespace);
+                }
+                let mut why = explain::unready(self.api, &namespaces).await;
                 if let Wait::Exists { otherwise, .. } = wait {
                     why.push(otherwise.clone());
                 }

@@ -89,22 +89,30 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
         return;
     };
     loop {
-        let kubevirt = kubevirts.until(|all| all.iter().find(|found| !object::is_deleting(found)).cloned()).await;
-        match customize::all(&objects, wish(&kubevirt)) {
-            Ok(wanted) => {
-                create(client, &wanted, informers, log).await;
-                adjust(client, &wanted, informers, log).await;
-                report(client, release, &kubevirt, log).await;
-            }
-            // What is installed stays as it is, as with KubeVirt.
-            Err(why) => log.error("kubevirt.go:850", &format!("failed to generate the customized install strategy: {why}")),
-        }
+        let kubevirt = kubevirts.until(|all| all.first().cloned()).await;
         let key = object::key(&kubevirt);
-        let news = |all: &[Value]| match all.iter().find(|found| object::key(found) == key) {
-            Some(found) if !object::is_deleting(found) => (wish(found) != wish(&kubevirt)).then_some(None),
-            gone => Some(Some(gone.cloned())),
+        // One that is deleted already when a new leader begins is taken off by him.
+        let deleted = if object::is_deleting(&kubevirt) {
+            Some(kubevirt)
+        } else {
+            match customize::all(&objects, wish(&kubevirt)) {
+                Ok(wanted) => {
+                    create(client, &wanted, informers, log).await;
+                    adjust(client, &wanted, informers, log).await;
+                    report(client, release, &kubevirt, log).await;
+                }
+                // What is installed stays as it is, as with KubeVirt.
+                Err(why) => log.error("kubevirt.go:850", &format!("failed to generate the customized install strategy: {why}")),
+            }
+            let news = |all: &[Value]| match all.iter().find(|found| object::key(found) == key) {
+                Some(found) if !object::is_deleting(found) => (wish(found) != wish(&kubevirt)).then_some(None),
+                gone => Some(Some(gone.cloned())),
+            };
+            match kubevirts.until(news).await {
+                Some(deleted) => deleted,
+                None => continue,
+            }
         };
-        let Some(deleted) = kubevirts.until(news).await else { continue };
         remove(client, &objects, log).await;
         if let Some(kubevirt) = deleted {
             release_object(client, &kubevirt, log).await;

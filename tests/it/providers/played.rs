@@ -21,7 +21,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// A program that plays another: it notes what it was asked in `asked`, and answers by the cases of a shell script.
-fn stand_in(folder: &Path, name: &str, cases: &str) -> Result<PathBuf> {
+pub(super) fn stand_in(folder: &Path, name: &str, cases: &str) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     let bin = folder.join("bin");
     std::fs::create_dir_all(&bin)?;
@@ -39,13 +39,13 @@ fn stand_in(folder: &Path, name: &str, cases: &str) -> Result<PathBuf> {
     Ok(bin)
 }
 
-fn with_path(mut command: assert_cmd::Command, bin: &Path) -> assert_cmd::Command {
+pub(super) fn with_path(mut command: assert_cmd::Command, bin: &Path) -> assert_cmd::Command {
     let old = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{old}", bin.display()));
     command
 }
 
-fn asked(folder: &Folder) -> Result<Vec<String>> {
+pub(super) fn asked(folder: &Folder) -> Result<Vec<String>> {
     Ok(std::fs::read_to_string(folder.path().join("asked"))?.lines().map(str::to_owned).collect())
 }
 

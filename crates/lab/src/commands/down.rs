@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Which;
-use super::up::Stages;
+use super::up::{Stages, failure};
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::provider::record::ClusterRecord;
@@ -129,6 +129,8 @@ impl Down {
             Progress::Done(what) => stages.done(what),
         };
         let installer = Installer { api: &api, lab: dir.name(), patience: Duration::from_secs(self.timeout), told: &told };
+        // A KubeVirt that stays must not look for a proxy that is gone.
+        installer.remove_proxy().await.map_err(|error| failure(&error))?;
         installer.remove().await.map_err(|error| {
             Failure::new(Exit::LabFailed, format!("the cluster cannot be cleaned up: {error}"))
                 .hint(format!(

@@ -89,7 +89,7 @@ impl Supervise {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = CancellationToken::new();
-        let lab = Arc::new(Lab::start(&options).await?);
+        let lab = Arc::new(Lab::serve(&options)?);
         let token = lab.server().admin_token().to_owned();
         let control = control::serve(&lab, &token, stop.clone())?;
         write_secret(&dir.kubeconfig(), lab.server().kubeconfig(dir.name()).as_bytes())?;
@@ -104,6 +104,15 @@ impl Supervise {
             token,
             prometheus: options.prometheus.prometheus.to_string_lossy().into_owned(),
         })?;
+        // The API answers while it is filled; what is not there yet is what `up` waits for.
+        let filled = lab.clone();
+        let installed = tokio::task::spawn_blocking(move || filled.install(&options)).await?;
+        if let Err(error) = installed {
+            dir.remove_record();
+            stop.cancel();
+            lab.stop().await;
+            return Err(error);
+        }
         tokio::select! {
             () = stop.cancelled() => {}
             _ = terminate.recv() => {}

@@ -126,6 +126,16 @@ impl Lab {
     /// # Errors
     /// When no block of addresses is free, the release is unknown, or a manifest is refused.
     pub async fn start(options: &Options) -> Result<Self> {
+        let lab = Self::serve(options)?;
+        lab.install(options)?;
+        Ok(lab)
+    }
+
+    /// Serves the API of a cluster with nothing on it; [`Self::install`] does the rest.
+    ///
+    /// # Errors
+    /// When no block of addresses is free, or the release is unknown.
+    pub fn serve(options: &Options) -> Result<Self> {
         let release = Release::load(&options.release)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).hint("see `cargo xtask lab up --help`"))?;
         let authority = Arc::new(CertificateAuthority::new("kubernetes")?);
@@ -168,17 +178,25 @@ impl Lab {
         let agent = NodeAgent::start(client.clone(), config, Arc::new(images), runtime.clone());
         let notifications = Arc::new(Notifications::default());
         let bare = options.bare;
-        let lab = Self { server, proxy, agent, release, service, network, runtime, notifications, bare, stop, _claim: claim };
-        if !bare {
-            lab.install(options)?;
-        }
-        if options.stack == Stack::Full && !bare {
-            exporters::start_kubelet(&lab.client(), NODE, lab.runtime.clone(), lab.address(), lab.stop.clone())?;
-        }
-        Ok(lab)
+        Ok(Self { server, proxy, agent, release, service, network, runtime, notifications, bare, stop, _claim: claim })
     }
 
-    fn install(&self, options: &Options) -> Result<()> {
+    /// Applies what is installed in a lab.
+    ///
+    /// # Errors
+    /// When a manifest is refused.
+    pub fn install(&self, options: &Options) -> Result<()> {
+        if self.bare {
+            return Ok(());
+        }
+        self.apply_manifests(options)?;
+        if options.stack == Stack::Full {
+            exporters::start_kubelet(&self.client(), NODE, self.runtime.clone(), self.address(), self.stop.clone())?;
+        }
+        Ok(())
+    }
+
+    fn apply_manifests(&self, options: &Options) -> Result<()> {
         let prometheus = &options.prometheus;
         let client = self.client();
         let notifying = prometheus.alertmanager.is_ok();
