@@ -28,6 +28,37 @@ fn has_docker(shell: &Shell) -> bool {
     found
 }
 
+/// A serving certificate for this machine's loopback, signed by an API server as a cluster signs that of the fault proxy.
+async fn signed(server: &apiserver::ApiServer) -> Result<(String, String)> {
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let client = server.client();
+    let requests = apiserver::Gr::of("certificates.k8s.io", "certificatesigningrequests");
+    let own = wire::pki::NewRequest::server("system:node:proxy", "system:nodes", &[], &[[127, 0, 0, 1].into()])?;
+    let mut request = client
+        .create(
+            requests,
+            &serde_json::json!({
+                "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "proxy"},
+                "spec": {"request": base64.encode(&own.request_pem), "signerName": "kubernetes.io/kubelet-serving",
+                         "usages": ["digital signature", "key encipherment", "server auth"]},
+            }),
+        )
+        .map_err(|status| anyhow::anyhow!("{status}"))?;
+    request["status"]["conditions"] =
+        serde_json::json!([{"type": "Approved", "status": "True", "reason": "Test", "message": "yes"}]);
+    client.update_status(requests, &request).map_err(|status| anyhow::anyhow!("{status}"))?;
+    let mut watcher = client.watch(requests).map_err(|status| anyhow::anyhow!("{status}"))?;
+    loop {
+        for event in watcher.next().await.map_err(|status| anyhow::anyhow!("{status}"))? {
+            let (apiserver::WatchEvent::Added(stored) | apiserver::WatchEvent::Modified(stored)) = event else { continue };
+            if let Some(certificate) = stored.value()["status"]["certificate"].as_str() {
+                return Ok((String::from_utf8(base64.decode(certificate)?)?, own.key_pem));
+            }
+        }
+    }
+}
+
 /// The image that `cargo xtask image` has written, run by Docker in front of an API server on this machine.
 fn fault_proxy() -> Result<()> {
     let shell = Shell::new()?;
@@ -45,19 +76,37 @@ fn fault_proxy() -> Result<()> {
     let kubeconfig = folder.path().join("kubeconfig");
     block_on(async {
         let server = apiserver::ApiServer::builder().start("127.0.0.1:0".parse()?).await?;
+        server.run_controllers();
         std::fs::write(&kubeconfig, server.kubeconfig("test"))?;
+        let (certificate, key) = signed(&server).await?;
+        let files = folder.path().join("serving");
+        std::fs::create_dir_all(&files)?;
+        std::fs::write(files.join("tls.crt"), certificate)?;
+        std::fs::write(files.join("tls.key"), key)?;
         let (name, version) = tag.split_once(':').context("a tag")?;
-        let arguments = ["--kubeconfig", "/tmp/kubeconfig", "--listen", "127.0.0.1:0"];
+        let arguments = [
+            "--kubeconfig",
+            "/tmp/kubeconfig",
+            "--listen",
+            "127.0.0.1:0",
+            "--certificate",
+            "/serving/tls.crt",
+            "--key",
+            "/serving/tls.key",
+        ];
         let container = GenericImage::new(name, version)
             .with_wait_for(WaitFor::message_on_stdout("tokenFile"))
             .with_network("host")
             .with_mount(Mount::bind_mount(kubeconfig.to_string_lossy(), "/tmp/kubeconfig"))
+            .with_mount(Mount::bind_mount(files.to_string_lossy(), "/serving"))
             .with_cmd(arguments)
             .start()
             .await?;
         let line = String::from_utf8(container.stdout_to_vec().await?)?;
         let ready: serde_json::Value = serde_json::from_str(line.trim())?;
-        let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build()?;
+        // Whoever trusts the cluster trusts the proxy.
+        let authority = reqwest::Certificate::from_pem(server.authority_pem().as_bytes())?;
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).build()?;
         let url = format!("{}/api/v1/namespaces", ready["url"].as_str().context("no url")?);
         let response = http.get(url).bearer_auth(server.admin_token()).send().await?;
         ensure!(response.status() == 200, "{}", response.status());
