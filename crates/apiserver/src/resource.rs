@@ -38,12 +38,39 @@ pub struct Resource {
     /// Verbs served on the resource itself.
     pub verbs: Vec<&'static str>,
     /// The definition's version entry, if it is a custom resource: schema and printer columns.
-    pub custom: Option<Arc<Value>>,
+    pub custom: Option<Arc<DefinedVersion>>,
     /// The CEL rules of the schema, compiled when they are first needed.
     rules: Arc<OnceLock<Option<Arc<Rules>>>>,
     /// The type of a built-in kind.
     pub(crate) built_in: Option<&'static Type>,
     storage: StorageKey,
+}
+
+/// A version entry of a definition, as JSON until somebody looks into it: of the kinds of a stack most are never written, and a schema
+/// takes twelve times its text.
+pub struct DefinedVersion {
+    text: Box<[u8]>,
+    parsed: OnceLock<Value>,
+}
+
+impl DefinedVersion {
+    fn of(version: &Value) -> Self {
+        Self { text: serde_json::to_vec(version).unwrap_or_default().into(), parsed: OnceLock::new() }
+    }
+}
+
+impl std::ops::Deref for DefinedVersion {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        self.parsed.get_or_init(|| serde_json::from_slice(&self.text).unwrap_or_default())
+    }
+}
+
+impl std::fmt::Debug for DefinedVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes of a definition", self.text.len())
+    }
 }
 
 /// A subresource.
@@ -377,7 +404,7 @@ impl Registry {
                 categories: list(&names["categories"]),
                 subresources,
                 verbs: ALL_VERBS.to_vec(),
-                custom: Some(Arc::new(version.clone())),
+                custom: Some(Arc::new(DefinedVersion::of(version))),
                 rules: Arc::default(),
                 built_in: None,
                 storage: StorageKey::new(&text(&spec["group"]), &text(&names["plural"])),

@@ -1,18 +1,22 @@
 //! What dashboards and rules read, held against what is exposed.
 //!
 //! A panel or an alert that reads a metric or a label that is not there shows nothing, and says nothing. [`Schema`] is what there is:
-//! metrics with their labels. [`readers`] finds what reads them in Grafana dashboards, rule files and PrometheusRules; [`check`] tells
+//! metrics with their labels. [`Shape`] is the same with types, bounds and numbers, and [`diff`] tells two of them apart. [`readers`] finds what reads them in Grafana dashboards, rule files and PrometheusRules; [`check`] tells
 //! which reader asks for what is not there, and which metrics nobody reads.
 //!
 //! Architecture invariant: functions of texts; where the series come from this crate does not know.
 
+mod diff;
 mod expression;
 mod readers;
 mod schema;
+mod shape;
 
+pub use diff::{Change, Diff, diff};
 pub use expression::{Finding, Found, check_expression};
 pub use readers::{ReadError, Reader, readers};
 pub use schema::Schema;
+pub use shape::{OF_TARGET, Shape, Shaped};
 
 use serde::Serialize;
 

@@ -305,6 +305,19 @@ impl Client {
         body: Option<&Value>,
         deadline: Option<Duration>,
     ) -> Result<(u16, Value), Failure> {
+        let (code, body) = self.exchange(method, target, content_type, body, deadline).await?;
+        Ok((code, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    /// The same, its answer as it came.
+    async fn exchange(
+        &self,
+        method: Method,
+        target: &str,
+        content_type: &str,
+        body: Option<&Value>,
+        deadline: Option<Duration>,
+    ) -> Result<(u16, Bytes), Failure> {
         let started = Instant::now();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let template = url_template(&self.host(), path, query);
@@ -336,10 +349,10 @@ impl Client {
             let message = "stream error when reading response body, may be caused by closed connection. Please retry.";
             return Err(Failure::Status(status.as_u16(), message.to_owned()));
         };
-        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok((status.as_u16(), value));
+            return Ok((status.as_u16(), body));
         }
+        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let message = value["message"].as_str().map_or_else(|| format!("the server responded with {status}"), str::to_owned);
         Err(Failure::Status(status.as_u16(), message))
     }
@@ -367,6 +380,11 @@ impl Client {
 
     pub(crate) async fn get(&self, target: &str) -> Result<Value, Failure> {
         self.request(Method::GET, target, "", None, None).await.map(|(_, value)| value)
+    }
+
+    /// The same, as it came.
+    pub(crate) async fn get_bytes(&self, target: &str) -> Result<Bytes, Failure> {
+        self.exchange(Method::GET, target, "", None, None).await.map(|(_, body)| body)
     }
 }
 

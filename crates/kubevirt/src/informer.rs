@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use kubeapi::object;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::client::{Client, Failure};
@@ -17,6 +18,33 @@ use crate::release::{InformerSpec, ReflectorSpec};
 /// First pause after a failure, and the longest (client-go `reflector.go`: 800 ms, 30 s, factor 2).
 const BACKOFF: Duration = Duration::from_millis(800);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// A list as the API answers it.
+#[derive(Deserialize)]
+#[serde(default)]
+struct List<T> {
+    metadata: Value,
+    items: Vec<T>,
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { metadata: Value::Null, items: Vec::new() }
+    }
+}
+
+/// An object of which nothing but the metadata is read.
+#[derive(Deserialize)]
+struct Named {
+    metadata: Value,
+}
+
+impl From<List<Named>> for List<Value> {
+    fn from(list: List<Named>) -> Self {
+        let items = list.items.into_iter().map(|named| json!({"metadata": named.metadata}));
+        Self { metadata: list.metadata, items: items.collect() }
+    }
+}
 
 /// What a reflector knows.
 pub(crate) struct Informer {
@@ -88,14 +116,10 @@ impl Informer {
         self.objects.lock().expect("no panic while held").get(key).cloned()
     }
 
-    /// Leaves out what nobody here looks at and what is large: each replica has a cache of its own in one process, and schemas of
-    /// definitions would be most of a lab's memory.
-    fn slim(&self, object: &mut Value) {
-        if self.path.ends_with("/customresourcedefinitions")
-            && let Some(spec) = object["spec"].as_object_mut()
-        {
-            spec.remove("versions");
-        }
+    /// Whether it watches definitions. Of those only names are kept: each replica has a cache of its own in one process, nobody looks into
+    /// the schemas, and they would be most of a lab's memory.
+    fn is_of_definitions(&self) -> bool {
+        self.path.ends_with("/customresourcedefinitions")
     }
 
     fn go_type(&self) -> String {
@@ -132,15 +156,15 @@ impl Informer {
 
     async fn list(&self, client: &Client) -> Result<String, Failure> {
         let target = format!("{}?{}limit=500&resourceVersion=0", self.path, self.selectors);
-        let mut list = client.get(&target).await?;
-        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or("0").to_owned();
-        let mut objects = BTreeMap::new();
-        if let Some(items) = list["items"].as_array_mut() {
-            for mut item in items.drain(..) {
-                self.slim(&mut item);
-                objects.insert(object::key(&item), item);
-            }
-        }
+        let bytes = client.get_bytes(&target).await?;
+        let list = if self.is_of_definitions() {
+            serde_json::from_slice::<List<Named>>(&bytes).map(List::from)
+        } else {
+            serde_json::from_slice::<List<Value>>(&bytes)
+        };
+        let list = list.unwrap_or_default();
+        let version = list.metadata["resourceVersion"].as_str().unwrap_or("0").to_owned();
+        let objects = list.items.into_iter().map(|item| (object::key(&item), item)).collect();
         *self.objects.lock().expect("no panic while held") = objects;
         Ok(version)
     }
@@ -193,7 +217,11 @@ impl Informer {
     /// Takes an event in; the version it brings, or nothing where it is an error.
     fn take(&self, mut event: Value) -> Option<String> {
         let mut object = event["object"].take();
-        self.slim(&mut object);
+        if self.is_of_definitions()
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.retain(|field, _| field == "metadata");
+        }
         let version = object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
         let mut objects = self.objects.lock().expect("no panic while held");
         match event["type"].as_str() {

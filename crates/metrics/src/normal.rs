@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use regex::Regex;
 
+use crate::exposition::ParseError;
 use crate::series::{Labels, Series};
 
 /// Replaces what differs between runs: pod hashes, addresses, the API server's host.
@@ -86,6 +87,49 @@ pub fn render(series: &[Series]) -> String {
         }
     }
     out
+}
+
+/// Reads what [`render`] has written.
+///
+/// # Errors
+/// When it is something else; the line is the text's.
+pub fn read(text: &str) -> Result<Vec<Series>, ParseError> {
+    let mut series = Vec::new();
+    let (mut name, mut shared) = ("", "");
+    for (index, line) in text.lines().enumerate() {
+        let wrong = |why: &str| ParseError { line: index + 1, column: 1, why: why.to_owned() };
+        let inner = |labels: &str| labels.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map(str::to_owned);
+        let Some(rest) = line.strip_prefix("  ") else {
+            (name, shared) = (line.trim_end(), "");
+            continue;
+        };
+        if name.is_empty() {
+            return Err(wrong("labels without a metric before them"));
+        }
+        if let Some(all) = rest.strip_prefix("all ") {
+            shared = all;
+            continue;
+        }
+        let (own, bounds) = if rest.ends_with('}') { (rest, "") } else { rest.rsplit_once(" le ").unwrap_or((rest, "")) };
+        let own = inner(own).ok_or_else(|| wrong("expected labels in braces"))?;
+        let shared =
+            if shared.is_empty() { String::new() } else { inner(shared).ok_or_else(|| wrong("expected labels in braces"))? };
+        let both: Vec<&str> = [shared.as_str(), own.as_str()].into_iter().filter(|labels| !labels.is_empty()).collect();
+        let of_page = |bound: Option<&str>| {
+            let bound = bound.map(|bound| format!("le=\"{bound}\""));
+            let all: Vec<&str> = both.iter().copied().chain(bound.as_deref()).collect();
+            let page = crate::parse(&format!("{name}{{{}}} 1", all.join(",")));
+            let page = page.map_err(|error| ParseError { line: index + 1, ..error })?;
+            Ok(page.samples.into_iter().map(|sample| sample.series))
+        };
+        if bounds.is_empty() {
+            series.extend(of_page(None)?);
+        }
+        for bound in bounds.split_whitespace() {
+            series.extend(of_page(Some(bound))?);
+        }
+    }
+    Ok(series)
 }
 
 /// A bucket bound, ordered as a number.
@@ -171,6 +215,27 @@ mod tests {
         ] {
             assert_eq!(normal.series(&series("m", &[(label, value)])).label(label), expected, "{label}={value}");
         }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let all = [
+            series("h_bucket", &[("job", "j"), ("url", "/a?b={c} le 5"), ("le", "10")]),
+            series("h_bucket", &[("job", "j"), ("url", "/a?b={c} le 5"), ("le", "+Inf")]),
+            series("up", &[("job", "j"), ("text", "a \"quote\" and \\ and\nlines")]),
+            series("up", &[("job", "k")]),
+            series("alone", &[]),
+        ];
+        let text = render(&all);
+        let mut found = read(&text).unwrap();
+        found.sort();
+        let mut expected = all.to_vec();
+        expected.sort();
+        assert_eq!(found, expected, "{text}");
+        assert_eq!(render(&found), text);
+        let error = read("up\n  {a=1}\n").unwrap_err();
+        assert_eq!(error.line, 2);
+        assert!(read("  {a=\"b\"}\n").is_err());
     }
 
     #[test]

@@ -228,7 +228,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Ledger(command) => command.run().await,
         Command::Scenario(command) => command.run().await,
         Command::Operator(command) => command.run(),
-        Command::Contract(command) => command.run(),
+        Command::Contract(command) => command.run().await,
         Command::Apiserver(command) => command.run().await,
         Command::Supervise(command) => command.run().await,
     }

@@ -1,25 +1,19 @@
 //! `contract check`: dashboards and rules held against the series of releases, or of a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
-use contract::{Finding, Reader, Report, Schema, check, readers, with_recordings};
+use anyhow::Result;
+use clap::Args;
+use contract::{Finding, OF_TARGET, Reader, Report, Schema, Shape, check, readers, with_recordings};
 use kubevirt::Release;
-use metrics::Kind;
 use serde::Serialize;
 
-use super::Output;
+use super::source;
+use crate::commands::Output;
 use crate::exit::{Exit, Failure};
 
-#[derive(Subcommand)]
-pub(super) enum Contract {
-    /// Tell which panel, alert or rule reads a metric or a label that is not there.
-    Check(Check),
-}
-
 #[derive(Args)]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// Grafana dashboards (JSON), rule files, PrometheusRules, or folders of them.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
@@ -37,59 +31,17 @@ pub(super) struct Check {
     output: Output,
 }
 
-/// The labels that a scrape adds to each series of KubeVirt.
-const OF_TARGET: [&str; 7] = ["container", "endpoint", "instance", "job", "namespace", "pod", "service"];
 /// What Prometheus makes of each target.
 const OF_SCRAPE: [&str; 5] =
     ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
 
-/// What a release exposes, by its catalogue.
-fn of_release(release: &Release) -> Result<Schema> {
-    let mut schema = Schema::default();
-    let target = || OF_TARGET.into_iter().map(str::to_owned);
-    for component in release.components.values() {
-        for family in release.families(component)? {
-            let labels: Vec<String> = target().chain(family.labels.iter().cloned()).collect();
-            match family.kind {
-                Kind::Histogram => {
-                    schema.record(&format!("{}_bucket", family.name), labels.iter().cloned().chain(["le".to_owned()]));
-                }
-                Kind::Summary => schema.record(&family.name, labels.iter().cloned().chain(["quantile".to_owned()])),
-                _ => schema.record(&family.name, labels.iter().cloned()),
-            }
-            if matches!(family.kind, Kind::Histogram | Kind::Summary) {
-                for part in ["sum", "count"] {
-                    schema.record(&format!("{}_{part}", family.name), labels.iter().cloned());
-                }
-            }
-        }
-    }
+/// What readers find in a shape, and of each scrape.
+fn with_scrape(shape: &Shape) -> Schema {
+    let mut schema = shape.schema();
     for name in OF_SCRAPE {
-        schema.record(name, target());
+        schema.record(name, OF_TARGET.map(str::to_owned));
     }
-    Ok(schema)
-}
-
-/// The series of a file.
-fn of_file(path: &Path) -> Result<Schema> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if text.trim_start().starts_with('{') {
-        let answer: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
-            Failure::new(Exit::Usage, format!("{}:{}:{}: {error}", path.display(), error.line(), error.column()))
-        })?;
-        let series: Vec<metrics::Labels> = serde_json::from_value(answer["data"].clone())
-            .map_err(|_| Failure::new(Exit::Usage, format!("{}: this is no answer of /api/v1/series", path.display())))?;
-        let series: Vec<metrics::Series> = series.into_iter().map(metrics::Series::from_labels).collect();
-        return Ok(Schema::of_series(&series));
-    }
-    let page = metrics::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", path.display())))?;
-    let mut schema = Schema::of_series(page.samples.iter().map(|sample| &sample.series));
-    // What is on a page gets the labels of its target.
-    let names: Vec<String> = schema.names().map(str::to_owned).collect();
-    for name in names.iter().map(String::as_str).chain(OF_SCRAPE) {
-        schema.record(name, OF_TARGET.into_iter().map(str::to_owned));
-    }
-    Ok(schema)
+    schema
 }
 
 /// Whether a metric could be KubeVirt's; of others a release says nothing.
@@ -97,7 +49,7 @@ fn is_kubevirts(metric: &str) -> bool {
     ["kubevirt", "rest_client", "virt", "workqueue"].iter().any(|part| metric.contains(part))
 }
 
-/// The files to check: those that are given, and those of folders.
+/// The files to read: those that are given, and those of folders.
 fn files(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left: Vec<(PathBuf, bool)> = paths.iter().rev().map(|path| (path.clone(), true)).collect();
@@ -116,6 +68,23 @@ fn files(paths: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
+/// What reads metrics, by file. Files without a dashboard or a rule are left out: they lie in the same folders.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Vec<Reader>)>> {
+    let mut all = Vec::new();
+    for file in files(paths) {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display())))?;
+        let found = readers(&text).map_err(|error| {
+            let place = error.at.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
+            Failure::new(Exit::Usage, format!("{}{place}: {}", file.display(), error.message))
+        })?;
+        if !found.is_empty() {
+            all.push((file, found));
+        }
+    }
+    Ok(all)
+}
+
 /// One file against one set of series.
 #[derive(Serialize)]
 struct Line {
@@ -126,43 +95,24 @@ struct Line {
     report: Report,
 }
 
-impl Contract {
-    pub(super) fn run(self) -> Result<Exit> {
-        let Self::Check(check) = self;
-        check.run()
-    }
-}
-
 impl Check {
     fn schemas(&self) -> Result<Vec<(String, Schema)>> {
         if let Some(file) = &self.series {
-            return Ok(vec![(file.display().to_string(), of_file(file)?)]);
+            return Ok(vec![(file.display().to_string(), with_scrape(&source::of_file(file)?))]);
         }
         let all: Vec<String> = Release::known().into_iter().map(str::to_owned).collect();
         let wanted = if self.releases.is_empty() { &all } else { &self.releases };
         let one = |tag: &String| {
             let release = Release::load(tag).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-            Ok((format!("KubeVirt {}", release.release), of_release(&release)?))
+            Ok((format!("KubeVirt {}", release.release), with_scrape(&source::of_release(&release)?)))
         };
         wanted.iter().map(one).collect()
     }
 
-    fn run(self) -> Result<Exit> {
+    pub(super) fn run(self) -> Result<Exit> {
         let schemas = self.schemas()?;
         let mut lines = Vec::new();
-        let mut all: Vec<(PathBuf, Vec<Reader>)> = Vec::new();
-        for file in files(&self.paths) {
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display())))?;
-            let found = readers(&text).map_err(|error| {
-                let place = error.at.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
-                Failure::new(Exit::Usage, format!("{}{place}: {}", file.display(), error.message))
-            })?;
-            // Files of other kinds lie in the same folders.
-            if !found.is_empty() {
-                all.push((file, found));
-            }
-        }
+        let all = read(&self.paths)?;
         let recorded: Vec<Reader> =
             all.iter().flat_map(|(_, found)| found).filter(|reader| reader.records.is_some()).cloned().collect();
         for (against, schema) in &schemas {

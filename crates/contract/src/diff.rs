@@ -1,0 +1,321 @@
+//! What differs between two shapes, and what that breaks.
+//!
+//! A metric that is gone and one that is new are a rename where they are alike enough: by type, labels, help text, bounds and the words of
+//! their names. Each is paired once, the most alike first.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use metrics::Kind;
+use serde::Serialize;
+
+use crate::shape::{Shape, Shaped};
+use crate::{Broken, Reader, check};
+
+/// From this on, of 1, two metrics are one that was renamed.
+const ALIKE: f64 = 0.6;
+/// A number of series that changes by this factor is told.
+const FACTOR: usize = 2;
+/// Fewer series than this change as they like.
+const FEW: usize = 10;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "change", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Change {
+    /// It is new.
+    Added {
+        /// The metric.
+        metric: String,
+    },
+    /// It is gone.
+    Removed {
+        /// The metric.
+        metric: String,
+    },
+    /// It has another name.
+    Renamed {
+        /// The metric, as it was called.
+        metric: String,
+        /// Its new name.
+        to: String,
+        /// How alike they are, from 0 to 1.
+        likeness: f64,
+    },
+    /// It has a label more.
+    LabelGained {
+        /// The metric.
+        metric: String,
+        /// The label.
+        label: String,
+    },
+    /// It has a label less.
+    LabelLost {
+        /// The metric.
+        metric: String,
+        /// The label.
+        label: String,
+    },
+    /// Its type is another.
+    TypeChanged {
+        /// The metric.
+        metric: String,
+        /// As it was.
+        before: Kind,
+        /// As it is.
+        after: Kind,
+    },
+    /// Its buckets are others.
+    BucketsChanged {
+        /// The metric.
+        metric: String,
+        /// Bounds that are new.
+        gained: Vec<f64>,
+        /// Bounds that are gone.
+        lost: Vec<f64>,
+    },
+    /// It has many more or many fewer series.
+    SeriesChanged {
+        /// The metric.
+        metric: String,
+        /// How many it had.
+        before: usize,
+        /// How many it has.
+        after: usize,
+    },
+}
+
+impl Change {
+    /// The metric, as it was called.
+    pub fn metric(&self) -> &str {
+        match self {
+            Self::Added { metric }
+            | Self::Removed { metric }
+            | Self::Renamed { metric, .. }
+            | Self::LabelGained { metric, .. }
+            | Self::LabelLost { metric, .. }
+            | Self::TypeChanged { metric, .. }
+            | Self::BucketsChanged { metric, .. }
+            | Self::SeriesChanged { metric, .. } => metric,
+        }
+    }
+
+    /// Whether somebody who reads the metric may find less than before. What is new, and how many series there are, breaks nobody.
+    pub fn breaks(&self) -> bool {
+        !matches!(self, Self::Added { .. } | Self::LabelGained { .. } | Self::SeriesChanged { .. })
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = |all: &[f64]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Added { metric } => write!(f, "{metric} is new"),
+            Self::Removed { metric } => write!(f, "{metric} is gone"),
+            Self::Renamed { metric, to, likeness } => write!(f, "{metric} is called {to} now ({:.0} % alike)", likeness * 100.0),
+            Self::LabelGained { metric, label } => write!(f, "{metric} has a new label {label}"),
+            Self::LabelLost { metric, label } => write!(f, "{metric} has no label {label} any more"),
+            Self::TypeChanged { metric, before, after } => {
+                write!(f, "{metric} is a {} and was a {}", after.as_str(), before.as_str())
+            }
+            Self::BucketsChanged { metric, gained, lost } => {
+                write!(f, "{metric} has other buckets: new {{{}}}, gone {{{}}}", numbers(gained), numbers(lost))
+            }
+            Self::SeriesChanged { metric, before, after } => write!(f, "{metric} has {after} series and had {before}"),
+        }
+    }
+}
+
+/// What differs, and what it breaks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Diff {
+    /// In order of the metrics' names as they were.
+    pub changes: Vec<Change>,
+    /// What read something before, and reads in vain now.
+    pub broken: Vec<Broken>,
+}
+
+impl Diff {
+    /// Whether anybody finds less than before: a reader, or, where no readers were given, anybody who may read.
+    pub fn breaks(&self, readers: &[Reader]) -> bool {
+        if readers.is_empty() { self.changes.iter().any(Change::breaks) } else { !self.broken.is_empty() }
+    }
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    let split = text.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    split.map(str::to_ascii_lowercase).collect()
+}
+
+/// The share of what both have in what either has; 1 where neither has anything.
+fn overlap<T: Ord>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> f64 {
+    let both = a.intersection(b).count();
+    let either = a.len() + b.len() - both;
+    if either == 0 { 1.0 } else { both as f64 / either as f64 }
+}
+
+/// How alike two metrics are, from 0 to 1. What only one of them tells does not count.
+fn likeness(a: (&str, &Shaped), b: (&str, &Shaped)) -> f64 {
+    if let (Some(before), Some(after)) = (a.1.kind, b.1.kind)
+        && before != after
+    {
+        return 0.0;
+    }
+    let names = overlap(&words(a.0), &words(b.0));
+    // Two that share hardly a word are no rename, whatever else they share.
+    if names < 0.3 {
+        return 0.0;
+    }
+    let mut parts = vec![(0.35, names), (0.2, overlap(&a.1.labels, &b.1.labels))];
+    if !a.1.help.is_empty() && !b.1.help.is_empty() {
+        parts.push((0.35, overlap(&words(&a.1.help), &words(&b.1.help))));
+    }
+    if !a.1.bounds.is_empty() && !b.1.bounds.is_empty() {
+        parts.push((0.1, if a.1.bounds == b.1.bounds { 1.0 } else { 0.0 }));
+    }
+    let weight: f64 = parts.iter().map(|(weight, _)| weight).sum();
+    parts.iter().map(|(weight, value)| weight * value).sum::<f64>() / weight
+}
+
+/// What differs of one metric.
+fn of_one(metric: &str, before: &Shaped, after: &Shaped, changes: &mut Vec<Change>) {
+    let metric = || metric.to_owned();
+    if let (Some(was), Some(is)) = (before.kind, after.kind)
+        && was != is
+    {
+        changes.push(Change::TypeChanged { metric: metric(), before: was, after: is });
+    }
+    // A family without series shows no labels.
+    let shows = |family: &Shaped| family.series != Some(0);
+    if shows(before) && shows(after) {
+        let gained = after.labels.difference(&before.labels).cloned();
+        changes.extend(gained.map(|label| Change::LabelGained { metric: metric(), label }));
+        let lost = before.labels.difference(&after.labels).cloned();
+        changes.extend(lost.map(|label| Change::LabelLost { metric: metric(), label }));
+    }
+    if before.bounds != after.bounds && !before.bounds.is_empty() && !after.bounds.is_empty() {
+        let without = |of: &[f64], other: &[f64]| of.iter().filter(|bound| !other.contains(bound)).copied().collect();
+        let (gained, lost) = (without(&after.bounds, &before.bounds), without(&before.bounds, &after.bounds));
+        changes.push(Change::BucketsChanged { metric: metric(), gained, lost });
+    }
+    if let (Some(was), Some(is)) = (before.series, after.series)
+        && was.max(is) >= FEW
+        && (was >= is.saturating_mul(FACTOR) || is >= was.saturating_mul(FACTOR))
+    {
+        changes.push(Change::SeriesChanged { metric: metric(), before: was, after: is });
+    }
+}
+
+/// What differs between two shapes, and which readers that breaks.
+pub fn diff(before: &Shape, after: &Shape, readers: &[Reader]) -> Diff {
+    let (schema_before, schema_after) = (before.schema(), after.schema());
+    let bare = before.with_target != after.with_target;
+    let (before, after) = if bare { (before.without_target(), after.without_target()) } else { (before.clone(), after.clone()) };
+    let gone: Vec<&String> = before.families.keys().filter(|name| !after.families.contains_key(*name)).collect();
+    let new: Vec<&String> = after.families.keys().filter(|name| !before.families.contains_key(*name)).collect();
+    let mut pairs: Vec<(f64, &String, &String)> = Vec::new();
+    for old in &gone {
+        for young in &new {
+            let alike = likeness((old, &before.families[*old]), (young, &after.families[*young]));
+            if alike >= ALIKE {
+                pairs.push((alike, old, young));
+            }
+        }
+    }
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
+    let (mut from, mut to) = (BTreeSet::new(), BTreeSet::new());
+    let mut changes = Vec::new();
+    for (alike, old, young) in pairs {
+        if from.contains(old) || to.contains(young) {
+            continue;
+        }
+        from.insert(old);
+        to.insert(young);
+        let likeness = (alike * 100.0).round() / 100.0;
+        changes.push(Change::Renamed { metric: old.clone(), to: young.clone(), likeness });
+        of_one(old, &before.families[old], &after.families[young], &mut changes);
+    }
+    changes.extend(gone.iter().filter(|name| !from.contains(*name)).map(|name| Change::Removed { metric: (*name).clone() }));
+    changes.extend(new.iter().filter(|name| !to.contains(*name)).map(|name| Change::Added { metric: (*name).clone() }));
+    for (name, family) in &before.families {
+        if let Some(other) = after.families.get(name) {
+            of_one(name, family, other, &mut changes);
+        }
+    }
+    changes.sort_by(|a, b| a.metric().cmp(b.metric()));
+    // A reader that was broken before is not broken by this.
+    let known = check(readers, &schema_before).broken;
+    let broken = check(readers, &schema_after).broken.into_iter().filter(|one| !known.contains(one)).collect();
+    Diff { changes, broken }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(page: &str) -> Shape {
+        Shape::of_page(&metrics::parse(page).unwrap())
+    }
+
+    fn told(before: &str, after: &str) -> Vec<String> {
+        diff(&shape(before), &shape(after), &[]).changes.iter().map(ToString::to_string).collect()
+    }
+
+    const REQUESTS: &str = "# HELP rest_client_requests_total Number of HTTP requests, by code, method and host.\n\
+         # TYPE rest_client_requests_total counter\nrest_client_requests_total{code=\"200\",method=\"GET\",host=\"h\"} 1\n";
+
+    #[test]
+    fn a_rename_is_found_by_likeness() {
+        let after =
+            REQUESTS.replace("rest_client", "kubevirt_rest_client").replace("method=\"GET\"", "method=\"GET\",verb=\"LIST\"");
+        let expected = [
+            "rest_client_requests_total is called kubevirt_rest_client_requests_total now (90 % alike)",
+            "rest_client_requests_total has a new label verb",
+        ];
+        assert_eq!(told(REQUESTS, &after), expected);
+        assert!(diff(&shape(REQUESTS), &shape(&after), &[]).breaks(&[]));
+    }
+
+    #[test]
+    fn each_difference_has_its_line() {
+        let histogram = |name: &str, bounds: &[&str]| {
+            let buckets: String = bounds.iter().map(|bound| format!("{name}_bucket{{le=\"{bound}\"}} 1\n")).collect();
+            format!("# TYPE {name} histogram\n{buckets}{name}_sum 1\n{name}_count 1\n")
+        };
+        let many: String = (0..30).map(|number| format!("m{{n=\"{number}\"}} 1\n")).collect();
+        for (before, after, expected) in [
+            (REQUESTS.to_owned(), REQUESTS.to_owned(), vec![]),
+            ("# TYPE a gauge\na 1\n".to_owned(), "# TYPE a counter\na 1\n".to_owned(), vec!["a is a counter and was a gauge"]),
+            ("a{x=\"1\"} 1\n".to_owned(), "a{y=\"1\"} 1\n".to_owned(), vec!["a has a new label y", "a has no label x any more"]),
+            (histogram("h", &["1", "+Inf"]), histogram("h", &["2", "+Inf"]), vec!["h has other buckets: new {2}, gone {1}"]),
+            ("m{n=\"1\"} 1\n".to_owned(), many, vec!["m has 30 series and had 1"]),
+            ("apples 1\n".to_owned(), "pears 1\n".to_owned(), vec!["apples is gone", "pears is new"]),
+            // Of another type it is another metric.
+            (
+                "# TYPE a_b gauge\na_b 1\n".to_owned(),
+                "# TYPE a_b_c counter\na_b_c 1\n".to_owned(),
+                vec!["a_b is gone", "a_b_c is new"],
+            ),
+        ] {
+            assert_eq!(told(&before, &after), expected);
+        }
+    }
+
+    #[test]
+    fn only_what_worked_before_is_broken() {
+        let rules = "groups: [{name: g, rules: [{alert: A, expr: 'rest_client_requests_total > 1'}, {alert: B, expr: 'never_there > 1'}]}]";
+        let readers = crate::readers(rules).unwrap();
+        let after = REQUESTS.replace("rest_client", "kubevirt_rest_client");
+        let found = diff(&shape(REQUESTS), &shape(&after), &readers);
+        assert_eq!(found.broken.iter().map(|one| one.reader.as_str()).collect::<Vec<_>>(), ["alert A"]);
+        assert!(found.breaks(&readers) && !diff(&shape(REQUESTS), &shape(REQUESTS), &readers).breaks(&readers));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_shape_does_not_differ_from_itself(names in proptest::collection::btree_set("[a-c]{1,3}(_total)?", 0..8)) {
+            let page: String = names.iter().map(|name| format!("{name}{{x=\"1\"}} 1\n")).collect();
+            assert_eq!(told(&page, &page), Vec::<String>::new());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What is exposed, by family: type, help text, labels, bucket bounds, and how many series there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use metrics::{Exposition, Kind, Labels, Series};
+
+use crate::schema::Schema;
+
+/// The labels that Prometheus adds to what a page has, those of the target.
+pub const OF_TARGET: [&str; 7] = ["container", "endpoint", "instance", "job", "namespace", "pod", "service"];
+
+/// A family of metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shaped {
+    /// Its type, where it is known.
+    pub kind: Option<Kind>,
+    /// Its help text; empty where it is not known.
+    pub help: String,
+    /// Its labels, without `le` and `quantile`.
+    pub labels: BTreeSet<String>,
+    /// The upper bounds of a histogram's buckets but for the infinite one, ascending; empty where they are not known.
+    pub bounds: Vec<f64>,
+    /// How many series it has; those of a histogram count as one each. Nothing where it is a catalogue and no page.
+    pub series: Option<usize>,
+}
+
+/// All families, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shape {
+    /// Their names without the suffixes of histograms and summaries.
+    pub families: BTreeMap<String, Shaped>,
+    /// Whether labels of targets are among the labels, as Prometheus has them.
+    pub with_target: bool,
+}
+
+/// The suffixes of a histogram's or summary's parts.
+const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
+
+impl Shape {
+    /// That of a page of metrics.
+    pub fn of_page(page: &Exposition) -> Self {
+        let series = page.samples.iter().map(|sample| &sample.series);
+        let mut shape = Self::gathered(series, |name| page.kinds.get(name).copied(), false);
+        for (name, family) in &mut shape.families {
+            if let Some(help) = page.help.get(name) {
+                family.help.clone_from(help);
+            }
+        }
+        // A family that was declared and has no series is exposed all the same.
+        for (name, kind) in &page.kinds {
+            let help = page.help.get(name).cloned().unwrap_or_default();
+            shape.families.entry(name.clone()).or_insert_with(|| Shaped {
+                kind: Some(*kind),
+                help,
+                series: Some(0),
+                ..Shaped::default()
+            });
+        }
+        shape
+    }
+
+    /// That of a list of series, as Prometheus has them. Histograms are known by their buckets, other types not at all.
+    pub fn of_series(series: &[Series]) -> Self {
+        let histograms: BTreeSet<&str> = series
+            .iter()
+            .filter(|one| one.labels.contains_key("le"))
+            .filter_map(|one| one.name.strip_suffix("_bucket"))
+            .collect();
+        let summaries: BTreeSet<&str> =
+            series.iter().filter(|one| one.labels.contains_key("quantile")).map(|one| one.name.as_str()).collect();
+        let kind = |name: &str| {
+            let histogram = histograms.contains(name).then_some(Kind::Histogram);
+            histogram.or_else(|| summaries.contains(name).then_some(Kind::Summary))
+        };
+        Self::gathered(series.iter(), kind, true)
+    }
+
+    fn gathered<'a>(series: impl Iterator<Item = &'a Series>, kind: impl Fn(&str) -> Option<Kind>, with_target: bool) -> Self {
+        let mut families: BTreeMap<String, (Shaped, BTreeSet<Labels>, BTreeSet<u64>)> = BTreeMap::new();
+        for one in series {
+            let whole = PARTS.iter().find_map(|part| one.name.strip_suffix(part));
+            let composed = |name: &&str| matches!(kind(name), Some(Kind::Histogram | Kind::Summary));
+            let name = whole.filter(composed).unwrap_or(&one.name);
+            let (family, seen, bounds) = families.entry(name.to_owned()).or_default();
+            family.kind = kind(name);
+            let mut labels = one.labels.clone();
+            if let Some(bound) = labels.remove("le").and_then(|text| text.parse::<f64>().ok()).filter(|bound| bound.is_finite()) {
+                // Of finite numbers the order of bits, signs turned, is their order.
+                let bits = bound.to_bits();
+                bounds.insert(if bound.is_sign_negative() { !bits } else { bits | 1 << 63 });
+            }
+            labels.remove("quantile");
+            family.labels.extend(labels.keys().cloned());
+            seen.insert(labels);
+        }
+        let families = families.into_iter().map(|(name, (mut family, seen, bounds))| {
+            family.series = Some(seen.len());
+            let number = |bits: u64| f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits });
+            family.bounds = bounds.into_iter().map(number).collect();
+            (name, family)
+        });
+        Self { families: families.collect(), with_target }
+    }
+
+    /// The same without the labels of targets, for comparison with what has none.
+    #[must_use]
+    pub fn without_target(&self) -> Self {
+        let mut shape = self.clone();
+        for family in shape.families.values_mut() {
+            family.labels.retain(|label| !OF_TARGET.contains(&label.as_str()));
+        }
+        shape.with_target = false;
+        shape
+    }
+
+    /// What readers find in it: each metric by the names of its series, with the labels that a scrape adds.
+    pub fn schema(&self) -> Schema {
+        let mut schema = Schema::default();
+        for (name, family) in &self.families {
+            let labels = || family.labels.iter().cloned().chain(OF_TARGET.map(str::to_owned));
+            match family.kind {
+                Some(Kind::Histogram) => {
+                    schema.record(&format!("{name}_bucket"), labels().chain(["le".to_owned()]));
+                }
+                Some(Kind::Summary) => schema.record(name, labels().chain(["quantile".to_owned()])),
+                _ => schema.record(name, labels()),
+            }
+            if matches!(family.kind, Some(Kind::Histogram | Kind::Summary)) {
+                for part in ["sum", "count"] {
+                    schema.record(&format!("{name}_{part}"), labels());
+                }
+            }
+        }
+        schema
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "# HELP a_seconds How long.\n# TYPE a_seconds histogram\na_seconds_bucket{x=\"1\",le=\"0.5\"} 1\n\
+         a_seconds_bucket{x=\"1\",le=\"10\"} 2\na_seconds_bucket{x=\"1\",le=\"+Inf\"} 2\na_seconds_sum{x=\"1\"} 3\na_seconds_count{x=\"1\"} 2\n\
+         # HELP b_total How often.\n# TYPE b_total counter\nb_total{x=\"1\",y=\"2\"} 1\nb_total{x=\"2\",y=\"2\"} 1\n\
+         # TYPE c summary\nc{quantile=\"0.5\"} 1\nc_sum 1\nc_count 1\n# TYPE d gauge\n# TYPE e_count gauge\ne_count 1\n";
+
+    fn labels(family: &Shaped) -> Vec<&str> {
+        family.labels.iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_page_has_families() {
+        let shape = Shape::of_page(&metrics::parse(PAGE).unwrap());
+        assert_eq!(shape.families.keys().collect::<Vec<_>>(), ["a_seconds", "b_total", "c", "d", "e_count"]);
+        let a = &shape.families["a_seconds"];
+        assert_eq!(
+            (a.kind, a.bounds.as_slice(), a.series, labels(a)),
+            (Some(Kind::Histogram), &[0.5, 10.0][..], Some(1), vec!["x"])
+        );
+        let b = &shape.families["b_total"];
+        assert_eq!((b.help.as_str(), b.series, labels(b)), ("How often.", Some(2), vec!["x", "y"]));
+        assert_eq!((shape.families["d"].series, shape.families["c"].series), (Some(0), Some(1)));
+        let schema = shape.schema();
+        for name in ["a_seconds_bucket", "a_seconds_sum", "b_total", "c", "c_count", "e_count"] {
+            assert!(schema.labels(name).is_some_and(|labels| labels.contains("pod")), "{name}");
+        }
+    }
+
+    #[test]
+    fn series_without_types_are_known_by_their_parts() {
+        let mut series: Vec<Series> = metrics::parse(PAGE).unwrap().samples.into_iter().map(|sample| sample.series).collect();
+        for one in &mut series {
+            one.labels.insert("pod".to_owned(), "p".to_owned());
+        }
+        let shape = Shape::of_series(&series);
+        assert_eq!(shape.families.keys().collect::<Vec<_>>(), ["a_seconds", "b_total", "c", "e_count"]);
+        assert_eq!(shape.families["b_total"].kind, None);
+        assert!(shape.families["b_total"].labels.contains("pod"));
+        assert!(!shape.without_target().families["b_total"].labels.contains("pod"));
+    }
+}

@@ -1,0 +1,27 @@
+//! `lab contract`.
+
+mod check;
+mod diff;
+mod source;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::exit::Exit;
+
+#[derive(Subcommand)]
+pub(super) enum Contract {
+    /// Tell which panel, alert or rule reads a metric or a label that is not there.
+    Check(check::Check),
+    /// Tell what differs between two releases, labs, or pages of metrics, and what that breaks.
+    Diff(diff::DiffCommand),
+}
+
+impl Contract {
+    pub(super) async fn run(self) -> Result<Exit> {
+        match self {
+            Self::Check(check) => check.run(),
+            Self::Diff(diff) => diff.run().await,
+        }
+    }
+}
