@@ -204,7 +204,7 @@ fn existing() -> Result<()> {
     ensure!(guest.ask(&["why", "up{job=\"kubevirt-prometheus-metrics\"}"])?.contains("It is there"), "why");
     opened(&folder, "guest")?;
     let said = String::from_utf8(folder.lab(&["fault", "list", "--name", "guest"]).output()?.stderr)?;
-    ensure!(said.contains("is on a real cluster"), "{said}");
+    ensure!(said.contains("lab \"guest\" has no fault proxy on its cluster"), "{said}");
 
     // Grafana has the dashboard.
     let dashboards =

@@ -269,7 +269,7 @@ mod tests {
         let after =
             REQUESTS.replace("rest_client", "kubevirt_rest_client").replace("method=\"GET\"", "method=\"GET\",verb=\"LIST\"");
         let expected = [
-            "rest_client_requests_total is called kubevirt_rest_client_requests_total now (90 % alike)",
+            "rest_client_requests_total is called kubevirt_rest_client_requests_total now (87 % alike)",
             "rest_client_requests_total has a new label verb",
         ];
         assert_eq!(told(REQUESTS, &after), expected);

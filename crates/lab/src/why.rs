@@ -326,11 +326,22 @@ async fn ask_prometheus(cluster: &Cluster, facts: &mut Facts, question: &Questio
         };
         let now = client.query(&format!("time() - timestamp({by_name})")).await;
         facts.now = named(now.context("cannot ask for the metric")?);
-        // The time of the last sample: the newest that an instant query would have seen in the last hour.
-        let recent = client.query(&format!("time() - max_over_time(timestamp({by_name})[1h:15s])")).await;
-        facts.recent = named(recent.unwrap_or_default());
+        facts.recent = recent(&client, &by_name).await.unwrap_or_default();
     }
     Ok(())
+}
+
+/// The series of the last hour with the age of their last sample. Raw samples are read: steps of a query would miss a series that
+/// lived between two of them.
+async fn recent(client: &metrics::Client, selector: &str) -> Result<Vec<Seen>> {
+    let data = client.get("query", &[("query", &format!("{selector}[1h]"))]).await?;
+    let now = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
+    let series = data["result"].as_array().into_iter().flatten().filter_map(|entry| {
+        let last = entry["values"].as_array()?.last()?[0].as_f64()?;
+        let labels = serde_json::from_value(entry["metric"].clone()).ok()?;
+        Some(Seen { series: metrics::Series::from_labels(labels), age: (now - last).max(0.0) })
+    });
+    Ok(series.collect())
 }
 
 /// Explains, with a cluster that a client reaches.
