@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod record;
 mod source;
 
 use anyhow::Result;
@@ -15,6 +16,8 @@ pub(super) enum Contract {
     Check(check::Check),
     /// Tell what differs between two releases, labs, or pages of metrics, and what that breaks.
     Diff(diff::DiffCommand),
+    /// Write the series of a lab, a Prometheus or a file in normal form, or hold them against a snapshot.
+    Record(record::Record),
 }
 
 impl Contract {
@@ -22,6 +25,7 @@ impl Contract {
         match self {
             Self::Check(check) => check.run(),
             Self::Diff(diff) => diff.run().await,
+            Self::Record(record) => record.run().await,
         }
     }
 }
