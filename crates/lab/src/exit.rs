@@ -37,7 +37,7 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::LabFailed, "the lab did not come up, or broke"),
     (Exit::NotRunning, "no lab of that name runs"),
     (Exit::EnvironmentMissing, "a tool, a file or a right that is needed is missing here"),
-    (Exit::ContractBroken, "a dashboard or rule reads a metric or label that is not there"),
+    (Exit::ContractBroken, "a dashboard or rule reads a metric or label that is not there, or may do so after a difference"),
     (Exit::Interrupted, "interrupted"),
 ];
 

@@ -11,7 +11,7 @@ use install::Api;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use super::played::{asked, stand_in, with_path};
+use super::played::{asked, kind_cases, stand_in, with_path};
 use super::{Guest, api, block_on, host, inventory, ran};
 use crate::bench::{Folder, root, trial};
 
@@ -100,6 +100,13 @@ fn through_the_proxy() -> Result<()> {
     let said = folder.output(&["ledger", "--name", "guest", "--reconcile", "2s"])?;
     ensure!(said.starts_with("components: "), "{said}");
 
+    let status: Value = serde_json::from_str(&folder.output(&["status", "--name", "guest", "--output", "json"])?)?;
+    ensure!(status["faultProxy"] == true, "{status}");
+    let exported = folder.path().join("exported");
+    folder.output(&["export", "--name", "guest", &exported.to_string_lossy()])?;
+    let ledger: Value = serde_json::from_slice(&std::fs::read(exported.join("ledger.json"))?)?;
+    ensure!(ledger.as_array().is_some_and(|entries| entries.iter().any(|entry| !entry["rule"].is_null())), "no fault in the ledger");
+
     around(&folder, &api)?;
 
     // And back.
@@ -165,15 +172,7 @@ fn node() -> Result<()> {
     }
     let folder = Folder::new()?;
     let kubeconfig = host(&folder)?;
-    let host_config = kubeconfig.display();
-    let cases = format!(
-        "version) echo 'kind v0.33.0 go1.27.2 linux/amd64';;\n\
-         'get clusters') [ -e made ] && echo guest || echo 'No kind clusters found.' >&2;;\n\
-         'create cluster --name guest'*) touch made; cp '{host_config}' \"$(argument --kubeconfig \"$@\")\";;\n\
-         'load image-archive '*' --name guest') ;;\n\
-         'delete cluster --name guest'*) rm made;;"
-    );
-    stand_in(folder.path(), "kind", &cases)?;
+    stand_in(folder.path(), "kind", &kind_cases(&kubeconfig))?;
     let docker = "'pause guest-control-plane') touch paused;;\n'unpause guest-control-plane') rm paused;;\n\
          'inspect --format {{.State.Paused}} guest-control-plane') [ -e paused ] && echo true || echo false;;\n\
          'exec guest-control-plane iptables -C INPUT '*) [ -e dropped ];;\n'exec guest-control-plane iptables -I INPUT '*) touch dropped;;\n\

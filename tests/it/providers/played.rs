@@ -49,17 +49,23 @@ pub(super) fn asked(folder: &Folder) -> Result<Vec<String>> {
     Ok(std::fs::read_to_string(folder.path().join("asked"))?.lines().map(str::to_owned).collect())
 }
 
+/// What kind says of a cluster that this host plays.
+pub(super) fn kind_cases(host: &Path) -> String {
+    let host = host.display();
+    format!(
+        "version) echo 'kind v0.33.0 go1.27.2 linux/amd64';;\n\
+         'get clusters') [ -e made ] && echo guest || echo 'No kind clusters found.' >&2;;\n\
+         'get kubeconfig --name guest') cat '{host}';;\n\
+         'create cluster --name guest'*) cat > config; echo ' • Preparing nodes 📦   ...' >&2; touch made; cp '{host}' \"$(argument --kubeconfig \"$@\")\";;\n\
+         'load image-archive '*' --name guest') ;;\n\
+         'delete cluster --name guest'*) rm made; echo 'Deleting cluster \"guest\" ...' >&2;;"
+    )
+}
+
 fn kind() -> Result<()> {
     let folder = Folder::new()?;
     let kubeconfig = host(&folder)?;
-    let host_config = kubeconfig.display();
-    let cases = format!(
-        "version) echo 'kind v0.33.0 go1.27.2 linux/amd64';;\n\
-         'get clusters') [ -e made ] && echo guest || echo 'No kind clusters found.' >&2;;\n\
-         'get kubeconfig --name guest') cat '{host_config}';;\n\
-         'create cluster --name guest'*) cat > config; echo ' • Preparing nodes 📦   ...' >&2; touch made; cp '{host_config}' \"$(argument --kubeconfig \"$@\")\";;\n\
-         'delete cluster --name guest'*) rm made; echo 'Deleting cluster \"guest\" ...' >&2;;"
-    );
+    let cases = kind_cases(&kubeconfig);
     let bin = stand_in(folder.path(), "kind", &cases)?;
     let guest = Guest::new(&folder, "guest", &["--provider", "kind", "--kubernetes", "1.36", "--mount", "/tmp:/host"])?;
 

@@ -10,6 +10,7 @@ use super::Which;
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::export::Export;
+use crate::provider::proxy;
 use crate::provider::record::ClusterRecord;
 use crate::reach;
 
@@ -28,23 +29,25 @@ impl ExportCommand {
         let mut export = Export::new(&self.folder)?;
         let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
         match ClusterRecord::of(&dir) {
-            Some(record) => export.json("lab.json", &record)?,
+            Some(record) => {
+                export.json("lab.json", &record)?;
+                if proxy::is_there(&api, dir.name()).await? {
+                    ledger(&mut export, &proxy::control_of(&api, dir.name()).await?).await?;
+                }
+            }
             None => {
                 let record = dir.running()?;
                 let told = serde_json::json!({"name": record.name, "provider": record.provider, "kubevirt": record.release});
                 export.json("lab.json", &told)?;
                 let control = Control::of(&record)?;
-                match control.ledger(0, usize::MAX).await {
-                    Ok(entries) => export.json("ledger.json", &entries)?,
-                    Err(error) => export.lacks("ledger", &error),
-                }
+                ledger(&mut export, &control).await?;
                 match control.notifications().await {
                     Ok(sent) => export.json("notifications.json", &sent)?,
                     Err(error) => export.lacks("notifications", &error),
                 }
             }
         }
-        export.cluster(&api, &["monitoring", "kubevirt", "kube-system"]).await?;
+        export.cluster(&api, &["monitoring", "kubevirt", "kube-system", install::PROXY_NAMESPACE]).await?;
         match super::prometheus_of(&dir).await {
             Ok(client) => export.prometheus(&client).await?,
             Err(error) => export.lacks("prometheus", &error),
@@ -53,4 +56,13 @@ impl ExportCommand {
         say!("{files} files are in {}; Secrets are named there without what is in them", self.folder.display());
         Ok(Exit::Success)
     }
+}
+
+/// Every request that a fault proxy remembers.
+async fn ledger(export: &mut Export, control: &Control) -> Result<()> {
+    match control.ledger(0, usize::MAX).await {
+        Ok(entries) => export.json("ledger.json", &entries)?,
+        Err(error) => export.lacks("ledger", &error),
+    }
+    Ok(())
 }

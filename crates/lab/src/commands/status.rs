@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{Output, Which};
 use crate::exit::{Exit, Failure};
+use crate::provider::proxy;
 use crate::provider::record::ClusterRecord;
 use crate::reach;
 use crate::state::LabDir;
@@ -176,10 +177,12 @@ impl Status {
         overview.targets =
             targets.as_ref().map(|targets| reach::kubevirt_targets(targets.active_targets.clone())).unwrap_or_default();
         let ways = super::open::ways();
+        let api = install::Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
+        let faults = proxy::is_there(&api, dir.name()).await?;
         let document = serde_json::json!({
             "name": record.name, "provider": record.provider, "kubernetes": record.kubernetes, "kubevirt": record.kubevirt,
             "kubePrometheus": record.kube_prometheus, "complete": record.complete, "kubeconfig": dir.kubeconfig(),
-            "prometheus": record.prometheus, "open": ways, "pods": overview.pods, "targets": overview.targets,
+            "prometheus": record.prometheus, "faultProxy": faults, "open": ways, "pods": overview.pods, "targets": overview.targets,
         });
         if self.output.json(&document) {
             return Ok(Exit::Success);
@@ -195,6 +198,9 @@ impl Status {
         );
         if !record.complete {
             say!("its installation did not come to its end; run `lab up` again to go on");
+        }
+        if faults {
+            say!("KubeVirt goes through the fault proxy in namespace {}", install::PROXY_NAMESPACE);
         }
         say!("kubeconfig {}", dir.kubeconfig().display());
         for (name, url) in ways {
