@@ -105,7 +105,10 @@ fn through_the_proxy() -> Result<()> {
     let exported = folder.path().join("exported");
     folder.output(&["export", "--name", "guest", &exported.to_string_lossy()])?;
     let ledger: Value = serde_json::from_slice(&std::fs::read(exported.join("ledger.json"))?)?;
-    ensure!(ledger.as_array().is_some_and(|entries| entries.iter().any(|entry| !entry["rule"].is_null())), "no fault in the ledger");
+    ensure!(
+        ledger.as_array().is_some_and(|entries| entries.iter().any(|entry| !entry["rule"].is_null())),
+        "no fault in the ledger"
+    );
 
     around(&folder, &api)?;
 
