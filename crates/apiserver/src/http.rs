@@ -161,8 +161,8 @@ impl Shell {
         };
         // Before it is asked what one may, as in the real server's chain of handlers.
         let flows = self.core.read().flows.clone();
-        if let Some(schema) = flows.refused(&who, info) {
-            return Ok(fairness::too_many(schema));
+        if let Some(flow) = flows.refused(&who, info, method) {
+            return Ok(fairness::too_many(flow));
         }
         self.core.authorize(&call)?;
         let remote = aggregate::find(&self.core.read(), &info.path);

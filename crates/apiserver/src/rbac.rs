@@ -48,8 +48,9 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// What a role, or a FlowSchema, says of requests.
 #[derive(Clone, Debug, Default)]
-struct Rule {
+pub(crate) struct Rule {
     verbs: Vec<String>,
     groups: Vec<String>,
     resources: Vec<String>,
@@ -57,12 +58,12 @@ struct Rule {
     urls: Vec<String>,
 }
 
-fn strings(value: &Value) -> Vec<String> {
+pub(crate) fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 impl Rule {
-    fn from_value(rule: &Value) -> Self {
+    pub(crate) fn from_value(rule: &Value) -> Self {
         Self {
             verbs: strings(&rule["verbs"]),
             groups: strings(&rule["apiGroups"]),
@@ -90,7 +91,7 @@ impl Rule {
         format!("{{{}}}", parts.join(", "))
     }
 
-    fn allows(&self, wanted: &Attributes<'_>) -> bool {
+    pub(crate) fn allows(&self, wanted: &Attributes<'_>) -> bool {
         let has = |list: &[String], word: &str| list.iter().any(|item| item == "*" || item == word);
         if !has(&self.verbs, wanted.verb) {
             return false;

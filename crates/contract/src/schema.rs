@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use metrics::Series;
-
 /// What there is.
 #[derive(Clone, Debug, Default)]
 pub struct Schema(BTreeMap<String, Option<BTreeSet<String>>>);
@@ -19,15 +17,6 @@ impl Schema {
     /// Adds a metric of which nobody knows the labels; it may have any.
     pub fn record_unknown(&mut self, name: &str) {
         self.0.insert(name.to_owned(), None);
-    }
-
-    /// What a list of series shows.
-    pub fn of_series<'a>(series: impl IntoIterator<Item = &'a Series>) -> Self {
-        let mut schema = Self::default();
-        for one in series {
-            schema.record(&one.name, one.labels.keys().cloned());
-        }
-        schema
     }
 
     /// The labels of a metric; nothing when it may have any, or is not there.

@@ -122,6 +122,16 @@ pub fn read_snapshot(path: &Path) -> Option<String> {
     Some(body.unwrap_or(text))
 }
 
+/// Whether a snapshot has this text; insta ends a file's text with one newline.
+pub fn is_recorded(present: Option<&str>, text: &str) -> bool {
+    present.is_some_and(|present| present.trim_end() == text.trim_end())
+}
+
+/// A text as a snapshot's file has it.
+pub fn snapshot_file(source: &str, expression: &str, text: &str) -> String {
+    format!("---\nsource: {source}\nexpression: {expression}\n---\n{}\n", text.trim_end())
+}
+
 /// An embedded lab as scenarios see it.
 struct Bench {
     lab: Lab,

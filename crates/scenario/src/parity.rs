@@ -86,7 +86,8 @@ fn differing(first: &Report, other: &Report) -> Vec<(String, (String, String))> 
     found
 }
 
-fn escaped(text: &str) -> String {
+/// A text as HTML has it.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -13,6 +13,7 @@ use wire::pki::{Asked, CertificateAuthority, Purpose};
 use super::follow;
 use crate::WatchEvent;
 use crate::client::{Client, Gr};
+use crate::core::timestamp;
 
 const REQUESTS: Gr = Gr::of("certificates.k8s.io", "certificatesigningrequests");
 /// How long a certificate is good for unless less is asked, in seconds (`--cluster-signing-duration`, one year).
@@ -85,7 +86,7 @@ pub(super) async fn run(client: Client, authority: Arc<CertificateAuthority>) {
                 answered["status"]["certificate"] = base64::engine::general_purpose::STANDARD.encode(pem).into();
             }
             Err(why) => {
-                let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+                let now = timestamp(Timestamp::now());
                 let failed = json!({"type": "Failed", "status": "True", "reason": "SignerValidationFailure",
                     "message": why, "lastTransitionTime": now, "lastUpdateTime": now});
                 if let Some(conditions) = answered["status"]["conditions"].as_array_mut() {

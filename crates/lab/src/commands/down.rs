@@ -124,10 +124,7 @@ impl Down {
 
     async fn uninstall(&self, dir: &LabDir, stages: &Stages) -> Result<Vec<Left>> {
         let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
-        let told = |progress: Progress<'_>| match progress {
-            Progress::Doing(what) => stages.doing(what),
-            Progress::Done(what) => stages.done(what),
-        };
+        let told = |progress: Progress<'_>| stages.tell(progress);
         let installer = Installer { api: &api, lab: dir.name(), patience: Duration::from_secs(self.timeout), told: &told };
         // A KubeVirt that stays must not look for a proxy that is gone.
         installer.remove_proxy().await.map_err(|error| failure(&error))?;

@@ -31,8 +31,8 @@ impl ExportCommand {
         match ClusterRecord::of(&dir) {
             Some(record) => {
                 export.json("lab.json", &record)?;
-                if proxy::is_there(&api, dir.name()).await? {
-                    ledger(&mut export, &proxy::control_of(&api, dir.name()).await?).await?;
+                if let Some(control) = proxy::find(&api, dir.name()).await? {
+                    ledger(&mut export, &control).await?;
                 }
             }
             None => {

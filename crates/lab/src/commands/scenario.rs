@@ -293,16 +293,14 @@ impl Run {
     /// Compares a snapshot with its file; whether it is the same, or was updated.
     fn hold(&self, path: &Path, text: &str) -> Result<bool> {
         let present = scenarios::read_snapshot(path);
-        // insta ends a file's text with one newline.
-        let same = present.as_deref().is_some_and(|present| present.trim_end() == text.trim_end());
-        if same {
+        if scenarios::is_recorded(present.as_deref(), text) {
             return Ok(true);
         }
         if self.update {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            std::fs::write(path, format!("---\nsource: tests/it/scenarios.rs\nexpression: text\n---\n{}\n", text.trim_end()))?;
+            std::fs::write(path, scenarios::snapshot_file("tests/it/scenarios.rs", "text", text))?;
             eprintln!("{} is written", path.display());
             return Ok(true);
         }

@@ -13,7 +13,7 @@ use metrics::Sample;
 use serde_json::json;
 use tokio::process::{Child, Command};
 
-pub(crate) use cluster::failure;
+pub(crate) use cluster::{failure, name_flag};
 
 use super::status::{self, Overview};
 use super::{Output, Which};
@@ -100,6 +100,14 @@ impl Stages {
 }
 
 impl Stages {
+    /// Shows what an installer tells.
+    pub(crate) fn tell(&self, progress: install::Progress<'_>) {
+        match progress {
+            install::Progress::Doing(what) => self.doing(what),
+            install::Progress::Done(what) => self.done(what),
+        }
+    }
+
     /// Takes the spinner away.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();

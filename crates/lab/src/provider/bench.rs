@@ -85,8 +85,7 @@ impl ClusterBench {
         let prometheus = cluster.prometheus_object(Some(&record.prometheus)).await?;
         let prometheus = cluster.prometheus(&prometheus);
         let namespace = object::namespace(kubevirt).to_owned();
-        let there = proxy::is_there(&api, &record.name).await?;
-        let control = if there { Some(proxy::control_of(&api, &record.name).await?) } else { None };
+        let control = proxy::find(&api, &record.name).await?;
         let changes = Changes::of(&dir.path());
         let bench = Self { api, record, release, namespace, prometheus, control, changes, started: Instant::now() };
         bench.put_back().await?;
@@ -203,14 +202,12 @@ impl ClusterBench {
     /// # Errors
     /// When there is no fault proxy, or it does not answer.
     pub(crate) async fn reconcile(&self, during: Duration) -> Result<Reconciliation> {
-        if self.control.is_none() {
-            proxy::control_of(&self.api, &self.record.name).await?;
-        }
+        let Some(control) = &self.control else { bail!(proxy::absent(&self.record.name)) };
         let before = self.read().await?;
         let expected: Vec<String> = before.pages.iter().map(|page| page.pod.clone()).collect();
         tokio::time::sleep(during).await;
         let after = self.read().await?;
-        let entries = self.control()?.ledger(0, usize::MAX).await?;
+        let entries = control.ledger(0, usize::MAX).await?;
         let counter = Counter::of_component(&self.release.client.requests);
         Ok(explain(counter, &expected, &crate::embedded::hookless(&self.release), (Some(&before), &after), &entries))
     }
@@ -254,7 +251,7 @@ impl ClusterBench {
         }
         let selector: String = delete.labels.as_deref().unwrap_or_default().bytes().map(percent).collect();
         let mut count = 0;
-        for found in self.api.list(&format!("{}?labelSelector={selector}", kind.collection(&delete.namespace))).await? {
+        for found in self.api.list(&format!("{collection}?labelSelector={selector}")).await? {
             self.changes.deleting(&kind.collection(object::namespace(&found)), &found).await?;
             count += usize::from(self.api.delete(&kind.object(object::namespace(&found), object::name(&found))).await?);
         }

@@ -82,6 +82,13 @@ pub(super) async fn must(program: &Program, engine: &str, arguments: &[&str]) ->
     bail!(Failure::new(Exit::EnvironmentMissing, format!("{engine} {what}: {}", output.complaint())))
 }
 
+/// Pushes an image that the engine has under another name.
+pub(super) async fn push(program: &Program, engine: &str, image: &str, there: &str) -> Result<()> {
+    must(program, engine, &["tag", image, there]).await?;
+    must(program, engine, &["push", "--quiet", there]).await?;
+    Ok(())
+}
+
 pub(super) fn sum_of(path: &Path) -> Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hash = Sha256::new();
@@ -238,8 +245,7 @@ impl Bundle {
         for (index, image) in images.iter().enumerate() {
             let there = install::mirrored(&image.name, registry);
             told(&format!("pushing image {} of {}: {there}", index + 1, images.len()));
-            must(&program, engine_name, &["tag", &image.name, &there]).await?;
-            must(&program, engine_name, &["push", "--quiet", &there]).await?;
+            push(&program, engine_name, &image.name, &there).await?;
         }
         Ok(())
     }

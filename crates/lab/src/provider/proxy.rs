@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use install::Api;
 
 use super::access::{Forward, Goal};
-use super::bundle::{engine, must, sum_of};
+use super::bundle::{engine, must, push, sum_of};
 use super::record::ClusterRecord;
 use super::{Kind, Minikube, Provider, Told};
 use crate::control::Control;
@@ -79,9 +79,8 @@ impl Image {
                 let program = engine(name)?;
                 let there = install::mirrored(&self.name, registry);
                 must(&program, name, &["load", "--input", &archive.to_string_lossy()]).await?;
-                must(&program, name, &["tag", &self.name, &there]).await?;
                 told(&format!("fault proxy: pushing {there}"));
-                must(&program, name, &["push", "--quiet", &there]).await?;
+                push(&program, name, &self.name, &there).await?;
                 self.name = there;
             }
             (_, None) => bail!(
@@ -121,27 +120,28 @@ pub(crate) async fn is_there(api: &Api, lab: &str) -> Result<bool> {
 /// When there is none, or the cluster does not answer.
 pub(crate) async fn control(dir: &LabDir) -> Result<Control> {
     let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
-    control_of(&api, dir.name()).await
+    find(&api, dir.name()).await?.ok_or_else(|| absent(dir.name()).into())
 }
 
-/// The same with a client that is there.
+/// That there is none.
+pub(crate) fn absent(lab: &str) -> Failure {
+    Failure::new(Exit::NotRunning, format!("lab {lab:?} has no fault proxy on its cluster"))
+        .hint("put one there: cargo xtask fault install")
+}
+
+/// The control endpoint with a client that is there; nothing where the lab has no proxy.
 ///
 /// # Errors
-/// As [`control`].
-pub(crate) async fn control_of(api: &Api, lab: &str) -> Result<Control> {
+/// When the cluster does not answer.
+pub(crate) async fn find(api: &Api, lab: &str) -> Result<Option<Control>> {
     let token = if is_there(api, lab).await? { install::proxy_token(api).await? } else { None };
-    let Some(token) = token else {
-        bail!(
-            Failure::new(Exit::NotRunning, format!("lab {lab:?} has no fault proxy on its cluster"))
-                .hint("put one there: cargo xtask fault install")
-        );
-    };
+    let Some(token) = token else { return Ok(None) };
     let goal = Goal {
         namespace: install::PROXY_NAMESPACE.to_owned(),
         labels: install::PROXY_LABELS.to_owned(),
         port: install::CONTROL_PORT,
     };
-    Control::through(Forward::open(api.client().clone(), goal, 0).await?, token)
+    Control::through(Forward::open(api.client().clone(), goal, 0).await?, token).map(Some)
 }
 
 #[cfg(test)]

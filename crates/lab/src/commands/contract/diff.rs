@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use contract::{Diff, Reader, diff};
+use scenario::parity::escaped;
 
 use super::{check, source};
 use crate::exit::Exit;
@@ -113,10 +114,6 @@ impl DiffCommand {
         out.push_str("</table>\n");
         out
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A cell of a table in Markdown.

@@ -57,13 +57,13 @@ impl Record {
 fn hold(path: &Path, text: &str, from: &str, update: bool) -> Result<Exit> {
     let present = scenarios::read_snapshot(path);
     let pending = path.with_extension("snap.new");
-    if present.as_deref().is_some_and(|present| present.trim_end() == text.trim_end()) {
+    if scenarios::is_recorded(present.as_deref(), text) {
         // What was pending is settled.
         let _ = std::fs::remove_file(&pending);
         eprintln!("{} is as recorded", path.display());
         return Ok(Exit::Success);
     }
-    let whole = format!("---\nsource: {from}\nexpression: series\n---\n{}\n", text.trim_end());
+    let whole = scenarios::snapshot_file(from, "series", text);
     let target = if update { path } else { &pending };
     if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -9,6 +9,7 @@ use install::{Api, ApiError, FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::commands::Which;
+use crate::commands::up::name_flag;
 use crate::exit::{Exit, Failure};
 use crate::provider::record::ClusterRecord;
 use crate::provider::undo::Changes;
@@ -36,10 +37,7 @@ impl Lasting {
 /// Waits for the time to pass, or Ctrl-C; whether it is over and things are to be put back.
 async fn is_over(time: Option<Duration>, name: &str) -> bool {
     let Some(time) = time else {
-        say!(
-            "put it back with: cargo xtask fault restore{}",
-            if name == "lab" { String::new() } else { format!(" --name {name}") }
-        );
+        say!("put it back with: cargo xtask fault restore{}", name_flag(name));
         return false;
     };
     tokio::select! {
@@ -245,14 +243,12 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(super) async fn run(self) -> Result<Exit> {
-        let dir = self.which.dir()?;
-        crate::commands::reachable(&dir)?;
+        let (dir, api) = reached(&self.which).await?;
         let mut restored = false;
         if ClusterRecord::of(&dir).is_some_and(|record| record.provider == Provider::Kind) {
             restored = kind_of(&dir).await?.restore(dir.name()).await?;
         }
-        // A node that was paused has to be up before the API is asked.
-        let (dir, api) = reached(&self.which).await?;
+        // A node that was paused is up by now, so that the API can be asked.
         restored |= Changes::of(&dir.path()).put_back(&api).await? > 0;
         say!("{}", if restored { "everything is as before" } else { "there was nothing to put back" });
         Ok(Exit::Success)

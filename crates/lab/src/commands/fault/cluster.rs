@@ -107,10 +107,7 @@ async fn carry_out<T>(
     work: impl AsyncFnOnce(&Installer<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
-    let told = |progress: Progress<'_>| match progress {
-        Progress::Doing(what) => stages.doing(what),
-        Progress::Done(what) => stages.done(what),
-    };
+    let told = |progress: Progress<'_>| stages.tell(progress);
     let installer = Installer { api: &api, lab: dir.name(), patience: Duration::from_secs(timeout), told: &told };
     let done = tokio::select! {
         done = work(&installer) => done.map(Some),

@@ -200,10 +200,7 @@ impl Up {
         for trap in &plan.traps {
             stages.done(trap.told());
         }
-        let told = |progress: Progress<'_>| match progress {
-            Progress::Doing(what) => stages.doing(what),
-            Progress::Done(what) => stages.done(what),
-        };
+        let told = |progress: Progress<'_>| stages.tell(progress);
         let installer = Installer { api: &reached.api, lab: dir.name(), patience: self.patience(), told: &told };
         let counts = installer.run(&plan).await.map_err(|error| failure(&error))?;
         stages.done(&format!("{} objects installed, {} were there and were left alone", counts.applied, counts.kept));
@@ -495,7 +492,7 @@ impl Up {
 }
 
 /// The flag that names a lab, where it is needed.
-fn name_flag(name: &str) -> String {
+pub(crate) fn name_flag(name: &str) -> String {
     if name == "lab" { String::new() } else { format!(" --name {name}") }
 }
 
