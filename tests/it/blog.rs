@@ -26,6 +26,7 @@ fn own_prometheus() -> Result<()> {
             fast_alerts: false,
             prometheus_operator: None,
             stack: Stack::Small,
+            defects: Vec::new(),
             full_size: false,
             bare: false,
         };

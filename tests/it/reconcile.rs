@@ -47,6 +47,7 @@ impl Bench {
             folder: folder.path().to_owned(),
             fast_alerts: false,
             stack: Stack::Small,
+            defects: Vec::new(),
             full_size: false,
             bare: false,
             prometheus_operator: operator(folder.path())?,

@@ -156,6 +156,7 @@ fn every_link() -> Result<()> {
             fast_alerts: false,
             prometheus_operator: None,
             stack: Stack::Small,
+            defects: Vec::new(),
             full_size: false,
             bare: false,
         };

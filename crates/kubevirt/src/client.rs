@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use wire::{Connection, Dial, Dialling, Protocol};
 
 use crate::component::Network;
+use crate::defect::{Defect, Defects};
 use crate::go::GoError;
 use crate::labels::{latency_verb, resource_and_verb, url_template};
 use crate::release::{ClientSpec, ElectionSpec};
@@ -28,6 +29,8 @@ const UNSENT_RETRIES: u32 = 6;
 const REDIRECTIONS: u32 = 10;
 /// How long client-go waits for a connection (`net.Dialer` in `rest/transport.go`).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The `code` label of a request that got no answer.
+const ERROR: &str = "<error>";
 /// The largest answer that is read.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
@@ -44,6 +47,7 @@ pub(crate) struct ClientConfig {
     pub(crate) burst: f64,
     pub(crate) counted: bool,
     pub(crate) network: Option<Arc<dyn Network>>,
+    pub(crate) defects: Defects,
 }
 
 /// A request that did not succeed.
@@ -124,25 +128,87 @@ impl Client {
         content_type: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, GoError> {
-        let mut counting = Counting { client: self, method, target, code: "<error>".to_owned() };
+        let mut counting = Counting { client: self, method, target, code: ERROR.to_owned() };
         let result = self.transport(method, target, content_type, body).await;
-        if let Ok(response) = &result {
-            response.status().as_str().clone_into(&mut counting.code);
+        match &result {
+            Ok(response) => response.status().as_str().clone_into(&mut counting.code),
+            Err(error) => counting.code = self.error_code(method, target, error),
         }
         result
     }
 
     fn count(&self, method: &Method, target: &str, code: &str) {
-        if !self.config.counted {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if !self.config.counted || self.is_uncounted(path, code) {
             return;
         }
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let query = if self.config.spec.watches_by_query { query } else { "" };
         let (resource, verb) = resource_and_verb(method.as_str(), path, query);
         self.registry.add(
             &self.config.spec.requests,
             &[("code", code), ("method", method.as_str()), ("host", &self.host()), ("resource", &resource), ("verb", &verb)],
             1.0,
         );
+    }
+
+    /// Whether a defect keeps a request from being counted.
+    fn is_uncounted(&self, path: &str, code: &str) -> bool {
+        let defects = &self.config.defects;
+        let of_kubevirt = path.strip_prefix("/apis/").is_some_and(|rest| rest.split('/').next().is_some_and(|group| group.ends_with("kubevirt.io")));
+        (defects.has(Defect::ClientsBeforeHooks) && of_kubevirt)
+            || (defects.has(Defect::FailuresUncounted) && code.starts_with(['4', '5']))
+            || defects.has(Defect::RequestsUnfed)
+    }
+
+    /// The `code` label of a request that got no answer.
+    fn error_code(&self, method: &Method, target: &str, error: &GoError) -> String {
+        if self.config.defects.has(Defect::ErrorTextAsCode) {
+            let url = format!("https://{}{target}", self.host());
+            return error.message(method.as_str(), &url, &self.config.spec);
+        }
+        ERROR.to_owned()
+    }
+
+    /// Whether durations are told to the registry at all.
+    fn is_timed(&self) -> bool {
+        self.config.counted && !self.config.defects.has(Defect::MetricsRegisteredTwice)
+    }
+
+    /// The `url` and `verb` labels of durations.
+    fn timed_as(&self, method: &Method, target: &str) -> (String, String) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let defects = &self.config.defects;
+        let template = url_template(&self.host(), path, query);
+        let template_path = template.split_once(&self.host()).map_or("", |(_, rest)| rest.split('?').next().unwrap_or(rest));
+        let verb = if self.config.spec.latency_verb_is_method || defects.has(Defect::ListAsGet) {
+            method.to_string()
+        } else {
+            latency_verb(method.as_str(), template_path)
+        };
+        let url = if defects.has(Defect::UrlNotTemplated) {
+            format!("https://{}{target}", self.host())
+        } else if defects.has(Defect::UrlCollapsed) {
+            format!("https://{}/%7Bprefix%7D", self.host())
+        } else {
+            template
+        };
+        (url, verb)
+    }
+
+    /// A reflector has read a list.
+    pub(crate) fn reflected(&self, reflector: &str, version: &str, took: Duration, items: usize) {
+        let labels = [("name", reflector)];
+        self.registry.add("reflector_lists_total", &labels, 1.0);
+        self.registry.set("reflector_last_resource_version", &labels, version.parse().unwrap_or_default());
+        for (name, value) in [("reflector_list_duration_seconds", took.as_secs_f64()), ("reflector_items_per_list", items as f64)] {
+            self.registry.set_summary(name, &labels, &[(0.5, value), (0.9, value), (0.99, value)], value, 1);
+        }
+        for name in ["reflector_watches_total", "reflector_short_watches_total"] {
+            self.registry.add(name, &labels, f64::from(u8::from(name == "reflector_watches_total")));
+        }
+        for name in ["reflector_watch_duration_seconds", "reflector_items_per_watch"] {
+            self.registry.touch(name, &labels);
+        }
     }
 
     async fn transport(
@@ -255,7 +321,7 @@ impl Client {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        if let Some(limiter) = self.config.spec.limiter.as_ref().filter(|_| self.config.counted) {
+        if let Some(limiter) = self.config.spec.limiter.as_ref().filter(|_| self.is_timed()) {
             self.registry.observe(limiter, &[("verb", verb), ("url", template)], wait.as_secs_f64());
         }
     }
@@ -319,14 +385,7 @@ impl Client {
         deadline: Option<Duration>,
     ) -> Result<(u16, Bytes), Failure> {
         let started = Instant::now();
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let template = url_template(&self.host(), path, query);
-        let template_path = template.split_once(&self.host()).map_or("", |(_, rest)| rest.split('?').next().unwrap_or(rest));
-        let verb = if self.config.spec.latency_verb_is_method {
-            method.to_string()
-        } else {
-            latency_verb(method.as_str(), template_path)
-        };
+        let (template, verb) = self.timed_as(&method, target);
         self.throttle(&template, &verb).await;
         let bytes = body.map(|value| Bytes::from(value.to_string())).unwrap_or_default();
         let until = deadline.map(|deadline| started + deadline);
@@ -338,7 +397,7 @@ impl Client {
                 Err(_) => Err(GoError::Deadline),
             },
         };
-        if self.config.counted {
+        if self.is_timed() {
             let seconds = started.elapsed().as_secs_f64();
             self.registry.observe(&self.config.spec.latency, &[("verb", &verb), ("url", &template)], seconds);
         }
@@ -380,6 +439,13 @@ impl Client {
 
     pub(crate) async fn get(&self, target: &str) -> Result<Value, Failure> {
         self.request(Method::GET, target, "", None, None).await.map(|(_, value)| value)
+    }
+
+    /// The same, counted but not timed.
+    pub(crate) async fn untimed(&self, target: &str) -> Result<Value, Failure> {
+        let response = self.watch(target).await?;
+        let body = wire::collect(wire::incoming(response.into_body()), MAX_BODY).await.unwrap_or_default();
+        Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
     /// The same, as it came.

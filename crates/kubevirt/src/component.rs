@@ -9,19 +9,23 @@ use cluster::{ContainerContext, Exit, Program};
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use metrics::Registry;
+use metrics::{Collector, Registry};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wire::Dial;
 use wire::pki::CertificateAuthority;
 
 use crate::client::{Client, ClientConfig};
+use crate::defect::{Defect, Defects};
 use crate::informer::Informer;
 use crate::install;
 use crate::lease::{Election, Lock};
 use crate::log::Log;
-use crate::release::{ComponentSpec, InformerSpec, NodePatch, Release};
+use crate::page::Page;
+use crate::release::{CatalogueFamily, ComponentSpec, InformerSpec, NodePatch, Release};
+use crate::vm::{Controller, ControllerCollector, Handler, HandlerCollector, Pauses, Stores, Transitions, Writer};
 
 /// The port that every component serves on.
 const PORT: u16 = 8443;
@@ -42,6 +46,8 @@ pub struct World {
     pub node: String,
     /// The network, if it can refuse.
     pub network: Option<Arc<dyn Network>>,
+    /// Defects that components have.
+    pub defects: Defects,
     /// Serialises tries to become leader.
     pub(crate) election: tokio::sync::Mutex<()>,
     authority: CertificateAuthority,
@@ -57,9 +63,10 @@ impl World {
         install: String,
         node: String,
         network: Option<Arc<dyn Network>>,
+        defects: Defects,
     ) -> Result<Self, wire::pki::PkiError> {
         let authority = CertificateAuthority::new("kubevirt.io")?;
-        Ok(Self { release, install, node, network, election: tokio::sync::Mutex::default(), authority })
+        Ok(Self { release, install, node, network, defects, election: tokio::sync::Mutex::default(), authority })
     }
 }
 
@@ -80,11 +87,18 @@ impl Component {
     async fn live(self: Arc<Self>, context: ContainerContext) -> Result<Exit, String> {
         let log = Log::new(&self.name, context.logs.clone());
         let release = &self.world.release;
-        let registry = Arc::new(self.registry()?);
+        let families = release.families(&self.spec).map_err(|error| error.to_string())?;
+        let registry = Arc::new(self.registry(&families));
         let ready = Arc::new(AtomicBool::new(false));
+        let vms = Vms::new(&self.spec, &families, &self.world.defects);
         let stop = context.stop.child_token();
         let _stop_on_return = stop.clone().drop_guard();
-        self.serve(&context, registry.clone(), ready.clone(), stop.clone())?;
+        let page = Page::new(registry.clone(), vms.collectors(), &self.spec, &self.world.defects);
+        if self.has_certificate() {
+            self.serve(&context, page, ready.clone(), stop.clone())?;
+        } else {
+            self.serve_nobody(&context, &log, stop.clone())?;
+        }
         log.info("virt-app.go:102", &format!("{} {} (simulated) starts", self.name, release.release));
 
         let api = api_address(&context);
@@ -99,22 +113,23 @@ impl Component {
             counted: self.spec.counted,
             // It speaks for the cluster's own Service; of another address it knows nothing.
             network: self.world.network.clone().filter(|_| api == context.api),
+            defects: self.world.defects.clone(),
         };
         let client = Arc::new(Client::new(config, registry.clone()));
         let mut tasks = JoinSet::new();
+        let life = Life { context: &context, client: &client, registry: &registry, ready: &ready, log: &log, vms: &vms };
         let outcome = tokio::select! {
             () = context.stop.cancelled() => Ok(Exit::code(0)),
-            outcome = self.work(&context, &client, &registry, &ready, &log, &mut tasks) => outcome,
+            outcome = self.work(&life, &mut tasks) => outcome,
         };
         tasks.shutdown().await;
         outcome
     }
 
     /// Declares the catalogue's families and shows what they show at first.
-    fn registry(&self) -> Result<Registry, String> {
+    fn registry(&self, families: &[CatalogueFamily]) -> Registry {
         let registry = Registry::default();
-        let families = self.world.release.families(&self.spec).map_err(|error| error.to_string())?;
-        for family in &families {
+        for family in families {
             registry.declare(family.family());
             if let Some(initial) = family.initial.filter(|_| !family.leader) {
                 registry.set(&family.name, &[], initial);
@@ -129,24 +144,40 @@ impl Component {
         let quantiles = [(0.0, 2.856e-5), (0.25, 8.4e-5), (0.5, 1.48e-4), (0.75, 3.58e-4), (1.0, 0.014)];
         registry.set_summary("go_gc_duration_seconds", &[], &quantiles, 0.48, 328);
         registry.set("process_start_time_seconds", &[], Timestamp::now().as_millisecond() as f64 / 1000.0);
-        for queue in &self.spec.queues {
-            for family in families.iter().filter(|family| family.labels == ["name"]) {
-                registry.touch(&family.name, &[("name", queue)]);
+        for queue in self.queues() {
+            for family in families.iter().filter(|family| family.name.contains("_workqueue_")) {
+                registry.touch(&family.name, &[("name", &queue)]);
             }
         }
-        Ok(registry)
+        registry
+    }
+
+    /// Work queues that have metrics.
+    fn queues(&self) -> Vec<String> {
+        let defects = &self.world.defects;
+        let kept = if defects.has(Defect::QueuesWithoutNames) {
+            0
+        } else if defects.has(Defect::QueuesRegisteredOnce) {
+            1
+        } else {
+            usize::MAX
+        };
+        self.spec.queues.iter().take(kept).cloned().collect()
+    }
+
+    /// Whether there is a certificate to serve with.
+    fn has_certificate(&self) -> bool {
+        !(self.name == "virt-handler" && self.world.defects.has(Defect::CertificateMissing))
+    }
+
+    fn listen(&self, context: &ContainerContext) -> Result<tokio::net::TcpListener, String> {
+        let address = (context.address, PORT).into();
+        wire::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
     }
 
     /// Serves /metrics to everybody and health to probes, over HTTPS and HTTP/1.1 alone as KubeVirt does.
-    fn serve(
-        &self,
-        context: &ContainerContext,
-        registry: Arc<Registry>,
-        ready: Arc<AtomicBool>,
-        stop: CancellationToken,
-    ) -> Result<(), String> {
-        let address = (context.address, PORT).into();
-        let listener = wire::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    fn serve(&self, context: &ContainerContext, page: Page, ready: Arc<AtomicBool>, stop: CancellationToken) -> Result<(), String> {
+        let listener = self.listen(context)?;
         let names = [context.pod_name()];
         let identity = self
             .world
@@ -154,17 +185,12 @@ impl Component {
             .server(&self.name, &names, &[context.address.into()])
             .and_then(|identity| identity.server_config(&["http/1.1"]))
             .map_err(|error| error.to_string())?;
+        let page = Arc::new(page);
         let handler = move |request: http::Request<hyper::body::Incoming>| {
-            let (registry, ready) = (registry.clone(), ready.clone());
+            let (page, ready) = (page.clone(), ready.clone());
             async move {
                 if request.uri().path() == "/metrics" {
-                    registry.add("promhttp_metric_handler_requests_total", &[("code", "200")], 1.0);
-                    let mut response = wire::text(StatusCode::OK, registry.page());
-                    response.headers_mut().insert(
-                        http::header::CONTENT_TYPE,
-                        http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
-                    );
-                    return Ok(response);
+                    return Ok(page.answer().await);
                 }
                 let (code, text) = if ready.load(Ordering::Relaxed) {
                     (StatusCode::OK, "{\"apiserver\":{\"connectivity\":\"ok\"}}")
@@ -178,6 +204,25 @@ impl Component {
         Ok(())
     }
 
+    /// Takes connections and can shake no hands: there is no certificate (kubevirt `pkg/certificates`: each handshake fails, the process
+    /// stays).
+    fn serve_nobody(&self, context: &ContainerContext, log: &Log, stop: CancellationToken) -> Result<(), String> {
+        /// The alert record that Go's crypto/tls sends: fatal, internal error (RFC 8446 §6).
+        const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+        let listener = self.listen(context)?;
+        log.error("cert-manager.go:88", "failed to load the initial certificate in /etc/virt-handler/servercertificates: no such file");
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut hello = [0; 1024];
+                    let _ = stream.read(&mut hello).await;
+                    let _ = stream.write_all(&INTERNAL_ERROR).await;
+                });
+            }
+        }));
+        Ok(())
+    }
+
     fn start_informers(
         &self,
         specs: &[InformerSpec],
@@ -188,22 +233,15 @@ impl Component {
         specs
             .iter()
             .map(|spec| {
-                let informer = Informer::new(spec, &self.world.release.namespace, &self.world.node);
+                let informer = Informer::new(spec, &self.world.release, &self.world.node);
                 tasks.spawn(informer.clone().run(client.clone(), log.clone(), self.world.release.client.reflector.clone()));
                 informer
             })
             .collect()
     }
 
-    async fn work(
-        &self,
-        context: &ContainerContext,
-        client: &Arc<Client>,
-        registry: &Arc<Registry>,
-        ready: &AtomicBool,
-        log: &Log,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Exit, String> {
+    async fn work(&self, life: &Life<'_>, tasks: &mut JoinSet<()>) -> Result<Exit, String> {
+        let &Life { context, client, registry, ready, log, vms } = life;
         for _ in 0..self.spec.discovery {
             for target in ["/api?timeout=32s", "/apis?timeout=32s"] {
                 if let Err(failure) = client.get(target).await {
@@ -231,6 +269,9 @@ impl Component {
         };
         let Some((lock, name)) = lock else {
             ready.store(true, Ordering::Relaxed);
+            if let Vms::Handled(collector, pauses) = vms {
+                self.handle(life, &informers, collector, pauses.clone(), tasks);
+            }
             self.beat(client, log).await;
             return std::future::pending().await;
         };
@@ -244,6 +285,18 @@ impl Component {
             name: name.clone(),
             identity: format!("{}_{}", context.pod_name(), kubeapi::object::uid(&context.pod)),
         };
+        if self.world.defects.has(Defect::DepthOnFollower)
+            && let Some(queue) = self.spec.queues.first()
+        {
+            // The item that a follower's handler has put in, and that nobody works on.
+            registry.set("kubevirt_workqueue_depth", &[("name", queue)], 1.0);
+        }
+        if self.world.defects.has(Defect::FollowerExports) && self.spec.controls {
+            informers.extend(self.start_informers(&self.spec.leader_informers, client, log, tasks));
+            if let (Vms::Controlled(collector), Some(stores)) = (vms, stores(&informers)) {
+                collector.lead(stores);
+            }
+        }
         let object = election.acquire().await;
         log.info("leaderelection.go:260", &format!("successfully acquired lease {}/{name}", election.namespace));
         let lead = async {
@@ -255,12 +308,19 @@ impl Component {
             if self.spec.node_patch == Some(NodePatch::Leader) {
                 self.patch_node(client, log).await;
             }
+            if self.spec.installs {
+                registry.set("kubevirt_workqueue_depth", &[("name", "virt-operator")], 0.0);
+            }
             informers.extend(self.start_informers(&self.spec.leader_informers, client, log, tasks));
             for informer in &informers {
                 informer.synced().await;
             }
+            if let (Vms::Controlled(collector), Some(stores)) = (vms, stores(&informers)) {
+                collector.lead(stores.clone());
+                tasks.spawn(self.controller(life, stores).run());
+            }
             if self.spec.installs {
-                install::run(client, &self.world.release, &self.world.install, &informers, log).await;
+                install::run(client, &self.world, &informers, log).await;
             }
             std::future::pending::<()>().await;
         };
@@ -270,6 +330,43 @@ impl Component {
         }
         log.error("leaderelection.go:285", "leaderelection lost");
         Ok(Exit::code(1))
+    }
+
+    fn writer(&self, life: &Life<'_>) -> Writer {
+        Writer { client: life.client.clone(), root: self.world.release.root(), log: life.log.clone() }
+    }
+
+    fn controller(&self, life: &Life<'_>, stores: Stores) -> Controller {
+        let release = &self.world.release;
+        Controller {
+            writer: self.writer(life),
+            stores,
+            registry: life.registry.clone(),
+            queues: self.queues(),
+            transitions: Transitions::of(|measure| release.family_of(&self.spec, measure)),
+            launcher: format!("lab.local/sim/virt-launcher:{}", release.release),
+        }
+    }
+
+    fn handle(
+        &self,
+        life: &Life<'_>,
+        informers: &[Arc<Informer>],
+        collector: &HandlerCollector,
+        pauses: Arc<Pauses>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let mut found = informers.iter().filter(|informer| informer.resource() == ("virtualmachineinstances", true));
+        let Some(vmis) = found.next() else { return };
+        collector.know(vmis.clone());
+        let handler = Handler {
+            writer: self.writer(life),
+            vmis: vmis.clone(),
+            pauses,
+            registry: life.registry.clone(),
+            queues: self.queues(),
+        };
+        tasks.spawn(handler.run());
     }
 
     fn show(&self, registry: &Registry, gauge: &Option<String>) {
@@ -318,6 +415,61 @@ impl Component {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
     }
+}
+
+/// What a component has while it lives.
+struct Life<'a> {
+    context: &'a ContainerContext,
+    client: &'a Arc<Client>,
+    registry: &'a Arc<Registry>,
+    ready: &'a AtomicBool,
+    log: &'a Log,
+    vms: &'a Vms,
+}
+
+/// What a component has to do with VMs.
+enum Vms {
+    /// It controls them.
+    Controlled(Arc<ControllerCollector>),
+    /// It runs them, with how long each has been paused.
+    Handled(Arc<HandlerCollector>, Arc<Pauses>),
+    /// Nothing.
+    Strangers,
+}
+
+impl Vms {
+    fn new(spec: &ComponentSpec, families: &[CatalogueFamily], defects: &Defects) -> Self {
+        if spec.controls {
+            return Self::Controlled(Arc::new(ControllerCollector::new(families, defects.clone())));
+        }
+        if spec.heartbeat.is_none() {
+            return Self::Strangers;
+        }
+        let pauses = Arc::new(Pauses::default());
+        Self::Handled(Arc::new(HandlerCollector::new(families, defects.clone(), pauses.clone())), pauses)
+    }
+
+    fn collectors(&self) -> Vec<Arc<dyn Collector>> {
+        match self {
+            Self::Controlled(collector) => vec![collector.clone()],
+            Self::Handled(collector, _) => vec![collector.clone()],
+            Self::Strangers => Vec::new(),
+        }
+    }
+}
+
+/// The caches that VMs are controlled with, if they are all there.
+fn stores(informers: &[Arc<Informer>]) -> Option<Stores> {
+    let all = |resource: &str| informers.iter().find(|informer| informer.resource() == (resource, false)).cloned();
+    let launchers = informers.iter().find(|informer| informer.resource() == ("pods", true)).cloned();
+    Some(Stores {
+        vmis: all("virtualmachineinstances")?,
+        vms: all("virtualmachines")?,
+        pods: launchers.or_else(|| all("pods"))?,
+        migrations: all("virtualmachineinstancemigrations")?,
+        claims: all("persistentvolumeclaims"),
+        snapshots: all("virtualmachinesnapshots"),
+    })
 }
 
 /// Where a container is told that the API server is (client-go `rest.InClusterConfig`): by its environment, which a pod's spec may

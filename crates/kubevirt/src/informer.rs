@@ -1,6 +1,7 @@
 //! A reflector: list, then watch, again from the last version when the watch ends, from a new list when that fails.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use http_body_util::BodyExt as _;
 use kubeapi::object;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Failure};
 use crate::go::GoError;
 use crate::log::Log;
-use crate::release::{InformerSpec, ReflectorSpec};
+use crate::release::{InformerSpec, ReflectorSpec, Release};
 
 /// First pause after a failure, and the longest (client-go `reflector.go`: 800 ms, 30 s, factor 2).
 const BACKOFF: Duration = Duration::from_millis(800);
@@ -52,9 +53,24 @@ pub(crate) struct Informer {
     path: String,
     selectors: String,
     /// Objects by key.
-    objects: Mutex<BTreeMap<String, Value>>,
+    objects: Mutex<BTreeMap<String, Arc<Value>>>,
     /// Whether the first list is in; told again with each change.
     synced: watch::Sender<bool>,
+    /// Who is told of each object that changed: what it was, and what it is.
+    handlers: Mutex<Vec<mpsc::UnboundedSender<Change>>>,
+    /// What its metrics call it, where the release has such.
+    reflector: String,
+}
+
+/// An object that has changed, come or gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// `NAMESPACE/NAME`.
+    pub(crate) key: String,
+    /// What it was.
+    pub(crate) before: Option<Arc<Value>>,
+    /// What it is.
+    pub(crate) after: Option<Arc<Value>>,
 }
 
 fn encode(text: &str) -> String {
@@ -67,16 +83,64 @@ fn encode(text: &str) -> String {
         .collect()
 }
 
+/// What old releases call a reflector in metrics: the place that started it, and a number that client-go begins somewhere below 12,345
+/// and raises with each reflector (client-go `tools/cache/reflector.go` before 1.12).
+fn reflector_name(origin: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(6_000);
+    let place: String = origin.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
+    format!("reflector_{place}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 impl Informer {
-    pub(crate) fn new(spec: &InformerSpec, namespace: &str, node: &str) -> Arc<Self> {
-        let path = spec.path.replace("{namespace}", spec.namespace.as_deref().unwrap_or(namespace));
+    pub(crate) fn new(spec: &InformerSpec, release: &Release, node: &str) -> Arc<Self> {
+        let namespace = spec.namespace.as_deref().unwrap_or(&release.namespace);
+        let path = spec.path.replace("{namespace}", namespace).replace("{kubevirt}", &release.root());
         let mut selectors = String::new();
         for (key, selector) in [("fieldSelector", &spec.field_selector), ("labelSelector", &spec.label_selector)] {
             if let Some(selector) = selector {
                 selectors.push_str(&format!("{key}={}&", encode(&selector.replace("{node}", node))));
             }
         }
-        Arc::new(Self { spec: spec.clone(), path, selectors, objects: Mutex::default(), synced: watch::Sender::new(false) })
+        Arc::new(Self {
+            spec: spec.clone(),
+            path,
+            selectors,
+            objects: Mutex::default(),
+            synced: watch::Sender::new(false),
+            handlers: Mutex::default(),
+            reflector: reflector_name(spec.origin.as_deref().unwrap_or("tools/cache/reflector.go:205")),
+        })
+    }
+
+    /// Tells of each change from now on, beginning with what is there already.
+    pub(crate) fn handler(&self) -> mpsc::UnboundedReceiver<Change> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let objects = self.objects.lock().expect("no panic while held");
+        for (key, object) in objects.iter() {
+            let _ = sender.send(Change { key: key.clone(), before: None, after: Some(object.clone()) });
+        }
+        self.handlers.lock().expect("no panic while held").push(sender);
+        receiver
+    }
+
+    fn tell(&self, change: &Change) {
+        self.handlers.lock().expect("no panic while held").retain(|handler| handler.send(change.clone()).is_ok());
+    }
+
+    /// Everything that it knows, by key.
+    pub(crate) fn entries(&self) -> Vec<(String, Arc<Value>)> {
+        let objects = self.objects.lock().expect("no panic while held");
+        objects.iter().map(|(key, object)| (key.clone(), object.clone())).collect()
+    }
+
+    /// The object of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Value>> {
+        self.objects.lock().expect("no panic while held").get(key).cloned()
+    }
+
+    /// The last word of the path, and whether only some are watched.
+    pub(crate) fn resource(&self) -> (&str, bool) {
+        (self.path.rsplit('/').next().unwrap_or_default(), !self.selectors.is_empty())
     }
 
     /// Waits until the first list is in.
@@ -85,7 +149,7 @@ impl Informer {
     }
 
     /// What is found in the objects, as soon as something is.
-    pub(crate) async fn until<T>(&self, found: impl Fn(&[Value]) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, found: impl Fn(&[Arc<Value>]) -> Option<T>) -> T {
         let mut changes = self.synced.subscribe();
         loop {
             changes.borrow_and_update();
@@ -97,29 +161,40 @@ impl Informer {
         }
     }
 
-    /// Whether it watches the collection at this path.
-    pub(crate) fn watches(&self, path: &str) -> bool {
-        self.path == path
-    }
-
     /// The objects that are known now.
-    pub(crate) fn objects(&self) -> Vec<Value> {
+    pub(crate) fn objects(&self) -> Vec<Arc<Value>> {
         self.objects.lock().expect("no panic while held").values().cloned().collect()
     }
 
     /// The object, if it watches this collection, in one namespace or in all, and knows it.
-    pub(crate) fn find(&self, collection: &str, key: &str) -> Option<Value> {
-        let resource = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        if resource(&self.path) != resource(collection) {
+    pub(crate) fn find(&self, collection: &str, key: &str) -> Option<Arc<Value>> {
+        if self.resource().0 != collection.rsplit('/').next().unwrap_or_default() {
             return None;
         }
-        self.objects.lock().expect("no panic while held").get(key).cloned()
+        self.get(key)
     }
 
     /// Whether it watches definitions. Of those only names are kept: each replica has a cache of its own in one process, nobody looks into
     /// the schemas, and they would be most of a lab's memory.
     fn is_of_definitions(&self) -> bool {
         self.path.ends_with("/customresourcedefinitions")
+    }
+
+    /// What is kept of an object: of pods no more than is looked at, for there may be ten thousand.
+    fn kept(&self, mut object: Value) -> Arc<Value> {
+        if self.resource().0 == "pods" {
+            object["metadata"]["managedFields"].take();
+            object["metadata"]["annotations"].take();
+            let node = object["spec"]["nodeName"].take();
+            object["spec"] = json!({"nodeName": node});
+            let told = |kind: &str| object::condition(&object, kind).map(str::to_owned);
+            let (ready, scheduled) = (told("Ready"), told("PodScheduled"));
+            let status = object["status"].take();
+            object["status"] = json!({"phase": status["phase"], "podIP": status["podIP"], "ready": ready, "scheduled": scheduled});
+        } else if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+        Arc::new(object)
     }
 
     fn go_type(&self) -> String {
@@ -156,6 +231,7 @@ impl Informer {
 
     async fn list(&self, client: &Client) -> Result<String, Failure> {
         let target = format!("{}?{}limit=500&resourceVersion=0", self.path, self.selectors);
+        let started = std::time::Instant::now();
         let bytes = client.get_bytes(&target).await?;
         let list = if self.is_of_definitions() {
             serde_json::from_slice::<List<Named>>(&bytes).map(List::from)
@@ -164,9 +240,26 @@ impl Informer {
         };
         let list = list.unwrap_or_default();
         let version = list.metadata["resourceVersion"].as_str().unwrap_or("0").to_owned();
-        let objects = list.items.into_iter().map(|item| (object::key(&item), item)).collect();
-        *self.objects.lock().expect("no panic while held") = objects;
+        let objects: BTreeMap<String, Arc<Value>> = list.items.into_iter().map(|item| (object::key(&item), self.kept(item))).collect();
+        let count = objects.len();
+        self.replace(objects);
+        client.reflected(&self.reflector, &version, started.elapsed(), count);
         Ok(version)
+    }
+
+    /// Takes what a list had for all that there is.
+    fn replace(&self, new: BTreeMap<String, Arc<Value>>) {
+        let mut objects = self.objects.lock().expect("no panic while held");
+        let old = std::mem::replace(&mut *objects, new);
+        for (key, before) in &old {
+            let after = objects.get(key).cloned();
+            if after.as_ref() != Some(before) {
+                self.tell(&Change { key: key.clone(), before: Some(before.clone()), after });
+            }
+        }
+        for (key, after) in objects.iter().filter(|(key, _)| !old.contains_key(*key)) {
+            self.tell(&Change { key: key.clone(), before: None, after: Some(after.clone()) });
+        }
     }
 
     /// Watches until a new list is needed.
@@ -226,10 +319,15 @@ impl Informer {
         let mut objects = self.objects.lock().expect("no panic while held");
         match event["type"].as_str() {
             Some("ADDED" | "MODIFIED") => {
-                objects.insert(object::key(&object), object);
+                let key = object::key(&object);
+                let after = self.kept(object);
+                let before = objects.insert(key.clone(), after.clone());
+                self.tell(&Change { key, before, after: Some(after) });
             }
             Some("DELETED") => {
-                objects.remove(&object::key(&object));
+                let key = object::key(&object);
+                let before = objects.remove(&key);
+                self.tell(&Change { key, before, after: None });
             }
             Some("BOOKMARK") => {}
             _ => return None,

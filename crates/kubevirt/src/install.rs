@@ -8,10 +8,12 @@ use kubeapi::object;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Failure};
+use crate::component::World;
 use crate::customize;
+use crate::defect::Defect;
 use crate::informer::Informer;
 use crate::log::Log;
-use crate::release::Release;
+use crate::release::{Definition, Release};
 
 /// The path of a collection by kind; what is not here is not installed by the simulation.
 fn collection(manifest: &Value) -> Option<String> {
@@ -39,30 +41,31 @@ fn collection(manifest: &Value) -> Option<String> {
     Some(format!("{root}{scope}/{plural}"))
 }
 
-fn definition(row: &[String]) -> Value {
-    let text = |index: usize| row.get(index).map_or("", String::as_str);
-    let (group, version, plural, kind) = (text(0), text(1), text(2), text(3));
-    let short: Vec<&str> = text(4).split(',').filter(|name| !name.is_empty()).collect();
-    let scope = if text(5) == "Cluster" { "Cluster" } else { "Namespaced" };
+fn definition(row: &Definition) -> Value {
+    let columns = row.columns.iter().map(|column| json!({"name": column.name, "type": column.kind, "jsonPath": column.json_path}));
+    let mut version = json!({
+        "name": row.version, "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+    });
+    if row.status {
+        version["subresources"] = json!({"status": {}});
+    }
+    if !row.columns.is_empty() {
+        version["additionalPrinterColumns"] = columns.collect();
+    }
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}"), "labels": {"app.kubernetes.io/managed-by": "virt-operator"}},
+        "metadata": {"name": format!("{}.{}", row.plural, row.group), "labels": {"app.kubernetes.io/managed-by": "virt-operator"}},
         "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "shortNames": short},
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
+            "group": row.group,
+            "scope": row.scope,
+            "names": {"plural": row.plural, "singular": row.kind.to_lowercase(), "kind": row.kind, "shortNames": row.short_names, "categories": ["all"]},
+            "versions": [version],
         },
     })
 }
 
-/// The collection of KubeVirt objects.
-const KUBEVIRTS: &str = "/apis/kubevirt.io/v1/kubevirts";
 /// What keeps a KubeVirt object until its components are gone.
 const FINALIZER: &str = "foregroundDeleteKubeVirt";
 
@@ -70,21 +73,88 @@ const FINALIZER: &str = "foregroundDeleteKubeVirt";
 const CACHE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the leader reads of a KubeVirt object: another one of these means work.
-fn wish(kubevirt: &Value) -> &Value {
-    &kubevirt["spec"]["customizeComponents"]
+fn wish(kubevirt: &Value) -> Value {
+    let spec = &kubevirt["spec"];
+    json!([spec["customizeComponents"], spec["monitorNamespace"], spec["monitorAccount"], spec["serviceMonitorNamespace"]])
 }
 
-/// Installs while there is a KubeVirt object, follows its customizations, and takes everything off again when it is deleted. Never ends.
-pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, informers: &[Arc<Informer>], log: &Log) {
-    let objects = match wire::yaml::manifests(manifest) {
+/// Where Prometheus is looked for, if the KubeVirt object does not say where it is (kubevirt `pkg/virt-operator/util/config.go`).
+const MONITOR_NAMESPACES: [&str; 2] = ["openshift-monitoring", "monitoring"];
+/// Its ServiceAccount, if the KubeVirt object does not name another.
+const MONITOR_ACCOUNT: &str = "prometheus-k8s";
+/// The Role that lets Prometheus discover the components, and its binding.
+const MONITOR_ROLE: &str = "kubevirt-monitoring";
+
+/// The namespace of the Prometheus that this installation is monitored by: the first that has its ServiceAccount. It is decided when the
+/// installation is planned, and not again until the KubeVirt object asks for another one: what comes later is not seen
+/// (kubevirt#9356, kubevirt#16593). The real one's Job asks for the account; here the leader does, in a list of one.
+async fn monitor_namespace(client: &Client, world: &World, kubevirt: &Value, log: &Log) -> Option<String> {
+    let spec = &kubevirt["spec"];
+    let account = spec["monitorAccount"].as_str().unwrap_or(MONITOR_ACCOUNT);
+    let asked = spec["monitorNamespace"].as_str().filter(|_| !world.defects.has(Defect::MonitorNamespaceIgnored));
+    if !world.release.looks_for_prometheus {
+        return Some(asked.unwrap_or(MONITOR_NAMESPACES[0]).to_owned());
+    }
+    for namespace in asked.map_or(&MONITOR_NAMESPACES[..], |_| &[]).iter().copied().chain(asked) {
+        let target = format!("/api/v1/namespaces/{namespace}/serviceaccounts?fieldSelector=metadata.name%3D{account}");
+        if client.untimed(&target).await.is_ok_and(|list| list["items"].as_array().is_some_and(|items| !items.is_empty())) {
+            return Some(namespace.to_owned());
+        }
+    }
+    let namespaces = asked.map_or_else(|| MONITOR_NAMESPACES.join(", "), str::to_owned);
+    log.info("strategy.go:512", &format!("failed to create ServiceMonitor resources because couldn't find ServiceAccount {account} in any monitoring namespaces: {namespaces}"));
+    None
+}
+
+/// What belongs to monitoring: its objects in the namespaces where they are wanted, or none of them.
+fn monitored(objects: &[Value], namespace: Option<&str>, world: &World, kubevirt: &Value) -> Vec<Value> {
+    let spec = &kubevirt["spec"];
+    let of_monitoring = |manifest: &Value| match object::kind(manifest) {
+        "ServiceMonitor" | "PrometheusRule" => true,
+        "Role" | "RoleBinding" => object::name(manifest) == MONITOR_ROLE,
+        _ => false,
+    };
+    let made = |manifest: &Value| {
+        let is_monitor = matches!(object::kind(manifest), "ServiceMonitor" | "PrometheusRule");
+        !of_monitoring(manifest) || (namespace.is_some() && !(is_monitor && world.defects.has(Defect::MonitorNotMade)))
+    };
+    let placed = |manifest: &Value| {
+        let mut manifest = manifest.clone();
+        let Some(namespace) = namespace else { return manifest };
+        match object::kind(&manifest) {
+            "ServiceMonitor" => {
+                manifest["metadata"]["namespace"] = spec["serviceMonitorNamespace"].as_str().unwrap_or(namespace).into();
+            }
+            "RoleBinding" if object::name(&manifest) == MONITOR_ROLE => {
+                let account = spec["monitorAccount"].as_str().unwrap_or(MONITOR_ACCOUNT);
+                manifest["subjects"] = json!([{"kind": "ServiceAccount", "name": account, "namespace": namespace}]);
+            }
+            _ => {}
+        }
+        manifest
+    };
+    objects.iter().filter(|manifest| made(manifest)).map(placed).collect()
+}
+
+/// Everything that the release installs.
+fn strategy(world: &World) -> Result<Vec<Value>, String> {
+    let release = &world.release;
+    let manifests = wire::yaml::manifests(&world.install).map_err(|error| error.to_string())?;
+    let objects = release.objects(manifests).map_err(|error| error.to_string())?;
+    Ok(release.definitions.iter().map(definition).chain(objects).chain(release.prometheus_rule()).collect())
+}
+
+/// Installs while there is a KubeVirt object, follows what it asks for, and takes everything off again when it is deleted. Never ends.
+pub(crate) async fn run(client: &Client, world: &World, informers: &[Arc<Informer>], log: &Log) {
+    let release = &world.release;
+    let objects = match strategy(world) {
         Ok(objects) => objects,
         Err(error) => {
             log.error("strategy.go:80", &format!("the install strategy cannot be read: {error}"));
             return;
         }
     };
-    let objects: Vec<Value> = release.definitions.iter().map(|row| definition(row)).chain(objects).collect();
-    let Some(kubevirts) = informers.iter().find(|informer| informer.watches(KUBEVIRTS)) else {
+    let Some(kubevirts) = informers.iter().find(|informer| informer.resource() == ("kubevirts", false)) else {
         log.error("kubevirt.go:600", "KubeVirt objects are not watched");
         return;
     };
@@ -95,7 +165,9 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
         let deleted = if object::is_deleting(&kubevirt) {
             Some(kubevirt)
         } else {
-            match customize::all(&objects, wish(&kubevirt)) {
+            let namespace = monitor_namespace(client, world, &kubevirt, log).await;
+            let objects = monitored(&objects, namespace.as_deref(), world, &kubevirt);
+            match customize::all(&objects, &kubevirt["spec"]["customizeComponents"]) {
                 Ok(wanted) => {
                     create(client, &wanted, informers, log).await;
                     adjust(client, &wanted, informers, log).await;
@@ -104,7 +176,7 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
                 // What is installed stays as it is, as with KubeVirt.
                 Err(why) => log.error("kubevirt.go:850", &format!("failed to generate the customized install strategy: {why}")),
             }
-            let news = |all: &[Value]| match all.iter().find(|found| object::key(found) == key) {
+            let news = |all: &[Arc<Value>]| match all.iter().find(|found| object::key(found) == key) {
                 Some(found) if !object::is_deleting(found) => (wish(found) != wish(&kubevirt)).then_some(None),
                 gone => Some(Some(gone.cloned())),
             };
@@ -115,7 +187,7 @@ pub(crate) async fn run(client: &Client, release: &Release, manifest: &str, info
         };
         remove(client, &objects, log).await;
         if let Some(kubevirt) = deleted {
-            release_object(client, &kubevirt, log).await;
+            release_object(client, release, &kubevirt, log).await;
         }
         kubevirts.until(|all| all.iter().all(|found| object::key(found) != key).then_some(())).await;
     }
@@ -162,7 +234,7 @@ async fn adjust(client: &Client, objects: &[Value], informers: &[Arc<Informer>],
             Ok(_) => {
                 log.info("apps.go:158", &format!("{what} patched"));
                 // The next decision is made on what the cache has: it has to have seen this one.
-                let seen = |all: &[Value]| {
+                let seen = |all: &[Arc<Value>]| {
                     let found = all.iter().find(|found| object::key(found) == key);
                     found.is_none_or(|found| customize::update(found, manifest).is_none()).then_some(())
                 };
@@ -188,14 +260,14 @@ async fn remove(client: &Client, objects: &[Value], log: &Log) {
     log.info("kubevirt.go:1303", "all KubeVirt components are deleted");
 }
 
-fn path_of(kubevirt: &Value) -> String {
-    format!("/apis/kubevirt.io/v1/namespaces/{}/kubevirts/{}", object::namespace(kubevirt), object::name(kubevirt))
+fn path_of(release: &Release, kubevirt: &Value) -> String {
+    format!("{}/namespaces/{}/kubevirts/{}", release.root(), object::namespace(kubevirt), object::name(kubevirt))
 }
 
 /// Lets a deleted KubeVirt object go.
-async fn release_object(client: &Client, kubevirt: &Value, log: &Log) {
+async fn release_object(client: &Client, release: &Release, kubevirt: &Value, log: &Log) {
     let patch = json!({"metadata": {"finalizers": null}});
-    let patched = client.request(Method::PATCH, &path_of(kubevirt), "application/merge-patch+json", Some(&patch), None).await;
+    let patched = client.request(Method::PATCH, &path_of(release, kubevirt), "application/merge-patch+json", Some(&patch), None).await;
     if let Err(failure) = patched {
         log.error("kubevirt.go:1310", &format!("unable to remove the finalizer: {}", failure.message()));
     }
@@ -203,7 +275,7 @@ async fn release_object(client: &Client, kubevirt: &Value, log: &Log) {
 
 /// Writes phase and version into the KubeVirt object.
 async fn report(client: &Client, release: &Release, kubevirt: &Value, log: &Log) {
-    let path = path_of(kubevirt);
+    let path = path_of(release, kubevirt);
     let patch = json!([{"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]}]);
     let patched = client.request(Method::PATCH, &path, "application/json-patch+json", Some(&patch), None).await;
     let mut current = match patched {

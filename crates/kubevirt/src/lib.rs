@@ -9,17 +9,19 @@
 mod client;
 mod component;
 mod customize;
+mod defect;
 mod go;
 mod informer;
 mod install;
 mod labels;
 mod lease;
 mod log;
+mod page;
 mod release;
+mod vm;
 
 pub use component::{Component, Network, World};
+pub use defect::{Defect, Defects};
 pub use labels::resource_and_verb;
-pub use release::{ComponentSpec, Release, ReleaseError};
-
-/// Metrics that have another name since a release: a list in YAML of `before`, `after`, `since`.
-pub const RENAMES: &str = include_str!("../releases/renames.yaml");
+pub use release::{CatalogueFamily, ComponentSpec, Release, ReleaseError, Rename, Rule};
+pub use vm::{Launcher, Measure};

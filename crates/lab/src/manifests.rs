@@ -1,5 +1,6 @@
 //! The manifests of the repository, built into the program so that it needs no checkout.
 
+use kubevirt::Release;
 use scenario::Stack;
 
 /// Path below `manifests/` and content.
@@ -31,9 +32,12 @@ pub fn text(path: &str) -> Option<&'static str> {
     FILES.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)
 }
 
-/// The definitions and what every lab runs of kube-prometheus.
+/// The kinds of prometheus-operator.
+const DEFINITIONS: &[&str] = &["crds/monitoring.yaml"];
+
+/// What every lab with Prometheus runs of kube-prometheus.
 const CORE: &[&str] =
-    &["crds/monitoring.yaml", "monitoring/prometheus.yaml", "monitoring/alertmanager.yaml", "monitoring/operator.yaml"];
+    &["monitoring/prometheus.yaml", "monitoring/alertmanager.yaml", "monitoring/operator.yaml"];
 
 /// The rest of kube-prometheus, as far as it is in the blog's listing.
 const REST: &[&str] = &[
@@ -44,13 +48,16 @@ const REST: &[&str] = &[
 ];
 
 /// What a release's lab is made of, in order: monitoring first, then KubeVirt.
-pub fn for_release(release: &str, stack: Stack) -> Vec<&'static str> {
-    let kubevirt: &[&str] = match release {
-        "v0.11.0" => &["kubevirt/v0.11.0/kubevirt.yaml", "blog/v0.11/kubevirt-servicemonitor.yml"],
-        _ => &["kubevirt/v1.9.0/operator.yaml", "kubevirt/endpointslices.yaml"],
+pub fn for_release(release: &Release, stack: Stack) -> Vec<&str> {
+    let monitoring = match stack {
+        Stack::None => &[],
+        _ => CORE,
     };
-    let rest: &[&str] = if stack == Stack::Full { REST } else { &[] };
-    [CORE, rest, kubevirt].concat()
+    let rest = if stack == Stack::Full { REST } else { &[] };
+    let kubevirt = release.manifests.iter().map(String::as_str);
+    // Without Prometheus there is nothing for its kinds to be told to.
+    let of_monitoring = |path: &&str| stack != Stack::None || !path.starts_with("blog/");
+    [DEFINITIONS, monitoring, rest].concat().into_iter().chain(kubevirt.filter(of_monitoring)).collect()
 }
 
 #[cfg(test)]
@@ -65,9 +72,15 @@ mod tests {
                 assert!(object["kind"].is_string() && object["metadata"]["name"].is_string(), "{path}: {object}");
             }
         }
-        for release in kubevirt::Release::known() {
-            for path in for_release(release, Stack::Full) {
+        for tag in Release::known() {
+            let release = Release::load(tag).unwrap();
+            for path in for_release(&release, Stack::Full) {
                 assert!(text(path).is_some(), "{path}");
+            }
+            let install = [&release.install, &release.rules_file].into_iter().flatten();
+            for path in install.chain(&release.manifests) {
+                let objects = wire::yaml::manifests(text(path).unwrap_or_else(|| panic!("{path} is not built in"))).unwrap();
+                release.objects(objects).unwrap_or_else(|error| panic!("{error}"));
             }
         }
     }
@@ -77,7 +90,7 @@ mod tests {
     fn the_namespace_reads_as_in_the_blog() {
         let listed = |stack| {
             let mut listed: Vec<String> = Vec::new();
-            for path in for_release("v1.9.0", stack) {
+            for path in for_release(&Release::load("v1.9.0").unwrap(), stack) {
                 let objects = wire::yaml::manifests(text(path).unwrap_or_default()).unwrap();
                 let shown = ["Alertmanager", "DaemonSet", "Deployment", "Prometheus", "Service"];
                 let kept = objects.iter().filter(|object| {

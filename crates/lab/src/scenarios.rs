@@ -95,6 +95,7 @@ pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus, artifa
         fast_alerts: loaded.scenario.given.alerts.fast,
         prometheus_operator: None,
         stack: loaded.scenario.given.stack,
+        defects: Vec::new(),
         full_size: false,
         bare: false,
     };
@@ -201,7 +202,7 @@ impl scenario::Lab for Bench {
     }
 
     fn missing(&self) -> BoxFuture<'_, Result<Vec<String>, LabError>> {
-        Box::pin(async { Ok(embedded::missing(&self.client, self.lab.release())) })
+        Box::pin(async { Ok(self.lab.missing()) })
     }
 
     fn scraped_pods(&self) -> BoxFuture<'_, Result<usize, LabError>> {

@@ -160,9 +160,18 @@ impl Fetch for Proxied {
     }
 }
 
-/// The renames of the project's data.
+/// The renames of the project's data. A family's parts have its new name too.
 fn renames() -> Vec<Rename> {
-    wire::yaml::strict(kubevirt::RENAMES).unwrap_or_default()
+    let told = |rename: &kubevirt::Rename, part: &str| {
+        let source = if rename.source.is_empty() { String::new() } else { format!(" ({})", rename.source) };
+        Rename {
+            before: format!("{}{part}", rename.before),
+            after: format!("{}{part}", rename.after),
+            since: format!("KubeVirt {}{source}", rename.release),
+        }
+    };
+    let all = kubevirt::Release::renames().unwrap_or_default();
+    all.iter().flat_map(|rename| ["", "_bucket", "_sum", "_count"].map(|part| told(rename, part))).collect()
 }
 
 /// Ports of a pod that may have metrics: those that a Service leads to, and those with a telling name.

@@ -15,5 +15,5 @@ pub use exposition::{Exposition, ParseError, parse};
 pub use names::nearest;
 pub use normal::{Normaliser, diff, read, render};
 pub use prometheus::{ActiveAlert, Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
-pub use registry::{Family, Kind, Registry, go_float};
+pub use registry::{Collector, Family, Kind, Registry, Samples, Twice, go_float};
 pub use series::{Labels, Sample, Series};

@@ -4,8 +4,9 @@
 //! formats them. A family that a release's catalogue does not have takes no samples, and labels that it does not have are
 //! dropped, so the code that observes is the same for every release.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
@@ -151,19 +152,135 @@ impl Registry {
         });
     }
 
-    /// The page in text format 0.0.4.
+    /// Takes a series away.
+    pub fn remove(&self, name: &str, labels: &[(&str, &str)]) {
+        let mut families = self.families.lock().expect("no panic while held");
+        let Some(state) = families.get_mut(name) else { return };
+        let fits = |wanted: &(&str, &str), values: &[String]| {
+            let index = state.family.labels.iter().position(|label| label == wanted.0);
+            index.is_none_or(|index| values[index] == wanted.1)
+        };
+        state.series.retain(|values, _| !labels.iter().all(|wanted| fits(wanted, values)));
+    }
+
+    /// The page in text format 0.0.4, of what was observed alone.
     pub fn page(&self) -> String {
+        self.collected(&[]).unwrap_or_default()
+    }
+
+    /// The page with what collectors tell besides.
+    ///
+    /// # Errors
+    /// When a series comes twice: then there is no page at all, as with client_golang.
+    pub fn collected(&self, collectors: &[&dyn Collector]) -> Result<String, Twice> {
         let families = self.families.lock().expect("no panic while held");
         let mut out = String::with_capacity(64 * 1024);
-        for state in families.values().filter(|state| !state.series.is_empty()) {
+        for state in families.values() {
             let family = &state.family;
+            let start = out.len();
             let _ = writeln!(out, "# HELP {} {}", family.name, family.help.replace('\\', "\\\\").replace('\n', "\\n"));
             let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.as_str());
+            let head = out.len();
             for (values, value) in &state.series {
                 write_value(&mut out, family, values, value);
             }
+            if !collectors.is_empty() {
+                let mut samples = Samples { out: &mut out, family, seen: Seen::default(), twice: None };
+                for collector in collectors {
+                    collector.collect(family, &mut samples);
+                }
+                if let Some(twice) = samples.twice {
+                    return Err(twice);
+                }
+            }
+            if out.len() == head {
+                out.truncate(start);
+            }
         }
-        out
+        Ok(out)
+    }
+}
+
+/// Something that tells series at the moment when it is asked, and keeps none.
+pub trait Collector: Send + Sync {
+    /// Tells what it has of a family.
+    fn collect(&self, family: &Family, samples: &mut Samples<'_>);
+}
+
+/// A series that a page would have had twice.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("collected metric \"{name}\" {{ {labels}}} was collected before with the same name and label values")]
+pub struct Twice {
+    name: String,
+    labels: String,
+}
+
+/// Hashes of the label sets that were written.
+#[derive(Default)]
+struct Seen {
+    hashes: HashSet<u64>,
+    hasher: RandomState,
+}
+
+/// Where a collector writes a family's series.
+pub struct Samples<'a> {
+    out: &'a mut String,
+    family: &'a Family,
+    seen: Seen,
+    twice: Option<Twice>,
+}
+
+impl Samples<'_> {
+    /// A series: labels in order of their names, with those left out that are empty.
+    pub fn push<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>, value: f64) {
+        let start = self.out.len();
+        self.out.push_str(&self.family.name);
+        let open = self.out.len();
+        for (name, value) in labels.filter(|(_, value)| !value.is_empty()) {
+            self.out.push(if self.out.len() == open { '{' } else { ',' });
+            self.out.push_str(name);
+            self.out.push_str("=\"");
+            escape(self.out, value);
+            self.out.push('"');
+        }
+        if self.out.len() > open {
+            self.out.push('}');
+        }
+        let hash = self.seen.hasher.hash_one(&self.out[open..]);
+        if !self.seen.hashes.insert(hash) && self.twice.is_none() {
+            let labels = self.out[open..].trim_matches(['{', '}']).split("\",").filter(|text| !text.is_empty());
+            let labels: String = labels
+                .filter_map(|pair| pair.split_once("=\""))
+                .map(|(name, value)| format!("label:{{name:\"{name}\" value:\"{}\"}} ", value.trim_end_matches('"')))
+                .collect();
+            self.twice = Some(Twice { name: self.family.name.clone(), labels });
+        }
+        if self.twice.is_some() {
+            self.out.truncate(start);
+            return;
+        }
+        self.out.push(' ');
+        if value.fract() == 0.0 && value.abs() < 1e15 {
+            let _ = write!(self.out, "{}", value as i64);
+        } else {
+            self.out.push_str(&go_float(value));
+        }
+        self.out.push('\n');
+    }
+}
+
+fn escape(out: &mut String, value: &str) {
+    if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        out.push_str(value);
+        return;
+    }
+    for character in value.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
     }
 }
 
@@ -238,6 +355,35 @@ mod tests {
         ] {
             assert_eq!(go_float(value), expected);
         }
+    }
+
+    #[test]
+    fn a_collector_adds_its_series_and_no_series_comes_twice() {
+        struct Told(&'static [(&'static str, f64)]);
+        impl Collector for Told {
+            fn collect(&self, family: &Family, samples: &mut Samples<'_>) {
+                if family.name == "b" {
+                    for (name, value) in self.0 {
+                        samples.push([("empty", ""), ("name", name)].into_iter(), *value);
+                    }
+                }
+            }
+        }
+        let registry = Registry::default();
+        for name in ["a", "b"] {
+            registry.declare(Family { name: name.to_owned(), help: "h".to_owned(), ..Family::default() });
+        }
+        let page = registry.collected(&[&Told(&[("x\"y", 1.5), ("", 2.0)])]).unwrap();
+        assert_eq!(page, "# HELP b h\n# TYPE b gauge\nb{name=\"x\\\"y\"} 1.5\nb 2\n");
+        assert_eq!(registry.collected(&[&Told(&[])]).unwrap(), "");
+        let twice = registry.collected(&[&Told(&[("x", 1.0), ("y", 1.0), ("x", 2.0)])]).unwrap_err();
+        assert_eq!(
+            twice.to_string(),
+            "collected metric \"b\" { label:{name:\"name\" value:\"x\"} } was collected before with the same name and label values"
+        );
+        registry.set("a", &[], 1.0);
+        registry.remove("a", &[]);
+        assert_eq!(registry.page(), "");
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Given {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stack {
+    /// Nothing: KubeVirt alone, for what its components' own pages show.
+    None,
     /// Prometheus, Alertmanager and the operator.
     #[default]
     Small,

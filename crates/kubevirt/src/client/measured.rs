@@ -219,6 +219,7 @@ async fn observe(bench: &Bench, fault: &serde_json::Value, operation: Operation,
             burst: 1000.0,
             counted: true,
             network: Some(Arc::new(Asks(proxy.clone()))),
+            defects: Default::default(),
         },
         registry.clone(),
     );

@@ -83,6 +83,7 @@ impl Supervise {
             fast_alerts: self.fast_alerts,
             prometheus_operator: self.prometheus_operator.clone(),
             stack: if self.small { Stack::Small } else { Stack::Full },
+            defects: Vec::new(),
             full_size: self.full,
             bare: self.bare,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cluster::{ContainerContext, Exit, Images, ProcessProgram, Program};
 use futures_util::future::BoxFuture;
-use kubevirt::{Component, World};
+use kubevirt::{Component, Launcher, World};
 use serde_json::json;
 
 use super::exporters::Exporters;
@@ -173,6 +173,9 @@ impl Images for LabImages {
             }
             if tag != self.world.release.release {
                 return None;
+            }
+            if component == "virt-launcher" {
+                return Some(Arc::new(Launcher));
             }
             return Component::new(self.world.clone(), component).map(|component| Arc::new(component) as Arc<dyn Program>);
         }

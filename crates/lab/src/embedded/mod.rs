@@ -68,6 +68,8 @@ pub struct Options {
     pub prometheus_operator: Option<PathBuf>,
     /// How much of kube-prometheus there is besides Prometheus, Alertmanager and the operator.
     pub stack: Stack,
+    /// Defects that KubeVirt's components have.
+    pub defects: Vec<kubevirt::Defect>,
     /// Whether there are three Alertmanagers, as kube-prometheus has them. They do not know of each other: each notifies.
     pub full_size: bool,
     /// Whether nothing is installed: a cluster alone.
@@ -85,6 +87,7 @@ pub struct Lab {
     runtime: Arc<Runtime>,
     notifications: Arc<Notifications>,
     bare: bool,
+    stack: Stack,
     stop: CancellationToken,
     /// Holds the block of addresses.
     _claim: std::net::TcpListener,
@@ -159,9 +162,11 @@ impl Lab {
             tokio::spawn(operator::run(client.clone(), versions, options.fast_alerts, stop.clone()));
         }
 
-        let install = [&release.install, &release.rules].into_iter().flatten().filter_map(|path| manifests::text(path));
+        let install = [&release.install, &release.rules_file].into_iter().flatten().filter_map(|path| manifests::text(path));
         let install = install.collect::<Vec<_>>().join("\n---\n");
-        let world = Arc::new(World::new(release.clone(), install, NODE.to_owned(), Some(Arc::new(ProxyNetwork(proxy.clone()))))?);
+        let reach = Arc::new(ProxyNetwork(proxy.clone()));
+        let defects = options.defects.iter().copied().collect();
+        let world = Arc::new(World::new(release.clone(), install, NODE.to_owned(), Some(reach), defects)?);
         let exporters = exporters::Exporters::new(client.clone());
         let mut images = images::LabImages::new(world, &options.prometheus, options.folder.join("pids"), exporters);
         if let Some(path) = &options.prometheus_operator {
@@ -177,8 +182,8 @@ impl Lab {
         };
         let agent = NodeAgent::start(client.clone(), config, Arc::new(images), runtime.clone());
         let notifications = Arc::new(Notifications::default());
-        let bare = options.bare;
-        Ok(Self { server, proxy, agent, release, service, network, runtime, notifications, bare, stop, _claim: claim })
+        let (bare, stack) = (options.bare, options.stack);
+        Ok(Self { server, proxy, agent, release, service, network, runtime, notifications, bare, stack, stop, _claim: claim })
     }
 
     /// Applies what is installed in a lab.
@@ -200,9 +205,12 @@ impl Lab {
         let prometheus = &options.prometheus;
         let client = self.client();
         let notifying = prometheus.alertmanager.is_ok();
-        for path in manifests::for_release(&self.release.release, options.stack) {
+        for path in manifests::for_release(&self.release, options.stack) {
             let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
-            let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+            let mut objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+            if path.starts_with("kubevirt/") {
+                objects = self.release.objects(objects)?;
+            }
             for mut manifest in objects {
                 ::operator::types::complete(&mut manifest);
                 match manifest["kind"].as_str() {
@@ -294,7 +302,10 @@ impl Lab {
 
     /// What is not up yet.
     pub fn missing(&self) -> Vec<String> {
-        if self.bare { unready_pods(&self.client()) } else { missing(&self.client(), &self.release) }
+        match (self.bare, self.stack) {
+            (true, _) => unready_pods(&self.client()),
+            (false, stack) => missing(&self.client(), &self.release, stack != Stack::None),
+        }
     }
 
     /// The lab's own address for things that are no pods.
@@ -419,11 +430,11 @@ pub fn unready_pods(client: &Client) -> Vec<String> {
 }
 
 /// The pods that a release's installation ends with, so that "all ready" is not said before they exist.
-pub fn expected_workloads(release: &Release) -> Vec<(&'static str, Gr, String, String)> {
+pub fn expected_workloads(release: &Release, monitored: bool) -> Vec<(&'static str, Gr, String, String)> {
     let namespace = release.namespace.clone();
     let deployments = Gr::of("apps", "deployments");
-    let mut expected =
-        vec![("statefulset", Gr::of("apps", "statefulsets"), "monitoring".to_owned(), "prometheus-k8s".to_owned())];
+    let prometheus = ("statefulset", Gr::of("apps", "statefulsets"), "monitoring".to_owned(), "prometheus-k8s".to_owned());
+    let mut expected: Vec<_> = monitored.then_some(prometheus).into_iter().collect();
     for component in release.components.keys() {
         if component == "virt-handler" {
             expected.push(("daemonset", Gr::of("apps", "daemonsets"), namespace.clone(), component.clone()));
@@ -435,8 +446,8 @@ pub fn expected_workloads(release: &Release) -> Vec<(&'static str, Gr, String, S
 }
 
 /// What is not there yet of a lab that comes up; empty when it is all up.
-pub fn missing(client: &Client, release: &Release) -> Vec<String> {
-    let mut missing: Vec<String> = expected_workloads(release)
+pub fn missing(client: &Client, release: &Release, monitored: bool) -> Vec<String> {
+    let mut missing: Vec<String> = expected_workloads(release, monitored)
         .into_iter()
         .filter_map(|(kind, gr, namespace, name)| {
             let found = client.find(gr, &namespace, &name).ok().flatten();
@@ -462,7 +473,7 @@ pub fn missing(client: &Client, release: &Release) -> Vec<String> {
 pub async fn wait_until_up(client: &Client, release: &Release, at_most: Duration) -> Result<()> {
     let deadline = tokio::time::Instant::now() + at_most;
     loop {
-        let missing = missing(client, release);
+        let missing = missing(client, release, true);
         if missing.is_empty() {
             return Ok(());
         }

@@ -1,15 +1,19 @@
-//! Releases as data.
+//! Releases as data: what each exposes, does and installs. What differs between releases is in `releases/*.yaml`, not in code.
+
+mod chain;
+mod objects;
+mod rules;
 
 use std::collections::BTreeMap;
 
 use metrics::{Family, Kind};
 use serde::Deserialize;
+use serde_json::Value;
 
-/// The releases that are built in, newest first.
-const BUILT_IN: &[(&str, &str)] =
-    &[("v1.9.0", include_str!("../releases/v1.9.0.yaml")), ("v0.11.0", include_str!("../releases/v0.11.0.yaml"))];
+pub use chain::Rename;
+pub use rules::Rule;
 
-const COMMON: &str = include_str!("../releases/common.yaml");
+use crate::vm::Measure;
 
 /// No such release.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +38,7 @@ pub enum ReleaseError {
 
 /// A family of the catalogue, with what it shows at first.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CatalogueFamily {
     /// Its name.
     pub name: String,
@@ -55,6 +59,21 @@ pub struct CatalogueFamily {
     /// Whether it appears on the leader only.
     #[serde(default)]
     pub leader: bool,
+    /// What it tells of VMs, if it does.
+    #[serde(default)]
+    pub measure: Option<Measure>,
+    /// Which part of the measure it tells, by the labels of that part.
+    #[serde(default)]
+    pub only: BTreeMap<String, String>,
+    /// Labels that the measure has under another name: the family's name for it, then the measure's.
+    #[serde(default)]
+    pub from: BTreeMap<String, String>,
+    /// Whether the labels of a VMI come along, as `kubernetes_vmi_label_*`.
+    #[serde(default)]
+    pub vmi_labels: bool,
+    /// What stands for a label without a value, where the release shows such labels.
+    #[serde(default)]
+    pub empty: Option<String>,
 }
 
 impl CatalogueFamily {
@@ -163,6 +182,12 @@ pub struct ComponentSpec {
     /// Whether its client has the counting hook.
     #[serde(default = "yes")]
     pub counted: bool,
+    /// How many scrapes it serves at once (`--max-metric-requests`); more are answered with 503.
+    #[serde(default)]
+    pub max_scrapes: Option<usize>,
+    /// Whether, leading, it controls VMs.
+    #[serde(default)]
+    pub controls: bool,
 }
 
 /// How the client's metrics and log lines look.
@@ -176,6 +201,9 @@ pub struct ClientSpec {
     /// Whether the latency's `verb` is the HTTP method, as before kubevirt#12716, and not the Kubernetes verb.
     #[serde(default)]
     pub latency_verb_is_method: bool,
+    /// Whether a watch is known by its query, and not only by `/watch/` in its path; else it counts as LIST.
+    #[serde(default = "yes")]
+    pub watches_by_query: bool,
     /// The histogram of waits, if the release has it.
     #[serde(default)]
     pub limiter: Option<String>,
@@ -231,6 +259,49 @@ pub struct ReflectorSpec {
     pub watch_message: String,
 }
 
+/// A column of `kubectl get`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Column {
+    /// Its head.
+    pub name: String,
+    /// `string`, `date`, `boolean` or `integer`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where its value is.
+    pub json_path: String,
+}
+
+/// A custom resource that virt-operator defines.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Definition {
+    /// The API group.
+    pub group: String,
+    /// The resource's name.
+    pub plural: String,
+    /// The version that components use; the only one that is served here.
+    pub version: String,
+    /// The kind.
+    pub kind: String,
+    /// Short names.
+    #[serde(default)]
+    pub short_names: Vec<String>,
+    /// `Namespaced` or `Cluster`.
+    #[serde(default = "namespaced")]
+    pub scope: String,
+    /// Whether its status is a subresource; a VirtualMachineInstance's is not.
+    #[serde(default)]
+    pub status: bool,
+    /// Columns.
+    #[serde(default)]
+    pub columns: Vec<Column>,
+}
+
+fn namespaced() -> String {
+    "Namespaced".to_owned()
+}
+
 /// A release of KubeVirt.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -239,12 +310,25 @@ pub struct Release {
     pub release: String,
     /// Where it is installed.
     pub namespace: String,
+    /// Group and version of VirtualMachines and what belongs to them.
+    pub api_version: String,
+    /// What a user applies, below the manifests folder.
+    pub manifests: Vec<String>,
     /// The manifest that virt-operator installs, below the manifests folder.
     #[serde(default)]
     pub install: Option<String>,
-    /// The manifest of its PrometheusRule, which virt-operator installs besides.
+    /// Whether virt-operator looks for Prometheus' ServiceAccount, and makes no objects of monitoring where there is none.
     #[serde(default)]
-    pub rules: Option<String>,
+    pub looks_for_prometheus: bool,
+    /// How the release's objects differ from those in the manifests, by a word for the difference.
+    #[serde(default)]
+    objects: BTreeMap<String, objects::Difference>,
+    /// The manifest of its PrometheusRule, if its rules are not told here.
+    #[serde(default)]
+    pub rules_file: Option<String>,
+    /// Its rules by name, alerts and recording rules.
+    #[serde(default)]
+    pub rules: BTreeMap<String, Rule>,
     /// The Go version it was built with.
     pub go_version: String,
     /// Its client.
@@ -253,21 +337,24 @@ pub struct Release {
     pub groups: BTreeMap<String, Vec<CatalogueFamily>>,
     /// Its components by name.
     pub components: BTreeMap<String, ComponentSpec>,
-    /// Custom resources that virt-operator defines: group, version, plural, kind, short names, scope.
+    /// Custom resources that virt-operator defines.
     #[serde(default)]
-    pub definitions: Vec<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Common {
-    families: Vec<CatalogueFamily>,
+    pub definitions: Vec<Definition>,
 }
 
 impl Release {
     /// The tags of all releases, newest first.
     pub fn known() -> Vec<&'static str> {
-        BUILT_IN.iter().map(|(tag, _)| *tag).collect()
+        let links = chain::links().unwrap_or_default();
+        links.iter().rev().map(|link| link.tag.as_str()).collect()
+    }
+
+    /// What has another name since a release, oldest first.
+    ///
+    /// # Errors
+    /// When the data is broken: a bug of this crate.
+    pub fn renames() -> Result<&'static [Rename], ReleaseError> {
+        chain::renames().map_err(|why| ReleaseError::Broken { release: "chain".to_owned(), why })
     }
 
     /// A release by its tag, with or without the `v`.
@@ -276,27 +363,49 @@ impl Release {
     /// When it is not simulated.
     pub fn load(tag: &str) -> Result<Self, ReleaseError> {
         let wanted = format!("v{}", tag.trim_start_matches('v'));
-        let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == wanted) else {
+        let broken = |why: String| ReleaseError::Broken { release: wanted.clone(), why };
+        let links = chain::links().map_err(broken)?;
+        let Some(link) = links.iter().find(|link| link.tag == wanted) else {
             return Err(ReleaseError::Unknown { wanted: tag.to_owned(), known: Self::known() });
         };
-        let broken = |error: wire::yaml::YamlError| ReleaseError::Broken { release: (*name).to_owned(), why: error.message };
-        wire::yaml::strict(text).map_err(broken)
+        Self::deserialize(&link.whole).map_err(|error| broken(error.to_string()))
     }
 
-    /// The families of a component: those of every Go program, its groups', its own.
+    /// The families of a component: its groups' and its own.
     ///
     /// # Errors
     /// When the data names a group that is not there.
     pub fn families(&self, component: &ComponentSpec) -> Result<Vec<CatalogueFamily>, ReleaseError> {
-        let broken = |why: String| ReleaseError::Broken { release: self.release.clone(), why };
-        let common: Common = wire::yaml::strict(COMMON).map_err(|error| broken(error.message))?;
-        let mut families = common.families;
+        let mut families = Vec::new();
         for group in &component.groups {
-            let found = self.groups.get(group).ok_or_else(|| broken(format!("no group of families {group:?}")))?;
-            families.extend(found.iter().cloned());
+            let broken = || ReleaseError::Broken { release: self.release.clone(), why: format!("no group of families {group:?}") };
+            families.extend(self.groups.get(group).ok_or_else(broken)?.iter().cloned());
         }
         families.extend(component.families.iter().cloned());
         Ok(families)
+    }
+
+    /// The family of a component that tells this.
+    pub(crate) fn family_of(&self, component: &ComponentSpec, measure: Measure) -> Option<String> {
+        component.families.iter().find(|family| family.measure == Some(measure)).map(|family| family.name.clone())
+    }
+
+    /// Where VirtualMachines and what belongs to them are: `/apis/kubevirt.io/v1`.
+    pub(crate) fn root(&self) -> String {
+        format!("/apis/{}", self.api_version)
+    }
+
+    /// Objects of a manifest as this release has them: those that it does not have are left out.
+    ///
+    /// # Errors
+    /// When a difference of the release does not fit: a bug of this crate.
+    pub fn objects(&self, manifests: Vec<Value>) -> Result<Vec<Value>, ReleaseError> {
+        objects::differ(self, manifests).map_err(|why| ReleaseError::Broken { release: self.release.clone(), why })
+    }
+
+    /// The PrometheusRule of the rules that are told here, if there are any.
+    pub fn prometheus_rule(&self) -> Option<Value> {
+        rules::object(self)
     }
 }
 
@@ -316,12 +425,48 @@ mod tests {
                 let count = names.len();
                 names.dedup();
                 assert_eq!(names.len(), count, "{tag} {name}: a family comes twice");
+                let shown = |family: &CatalogueFamily| !(family.labels.is_empty() && family.measure.is_none() && family.initial.is_none());
+                let odd: Vec<&str> = component.families.iter().filter(|family| !shown(family)).map(|family| family.name.as_str()).collect();
+                assert!(odd.is_empty(), "{tag} {name}: nothing would ever show {odd:?}");
                 for gauge in component.leading.iter().chain(&component.ready) {
                     assert!(names.contains(&gauge.as_str()), "{tag} {name}: {gauge} is not declared");
                 }
             }
         }
         assert!(Release::load("1.9.0").is_ok());
-        assert!(Release::load("v9").unwrap_err().to_string().contains("there are v1.9.0"));
+        assert!(Release::load("v9").unwrap_err().to_string().contains("there are v1.9.0, v1.8.0"));
+    }
+
+    #[test]
+    fn what_a_release_watches_it_also_defines() {
+        for tag in Release::known() {
+            let release = Release::load(tag).unwrap();
+            if release.install.is_none() {
+                continue;
+            }
+            for (name, component) in &release.components {
+                for informer in component.informers.iter().chain(&component.leader_informers) {
+                    let path = informer.path.replace("{kubevirt}", &release.root());
+                    let parts: Vec<&str> = path.trim_start_matches("/apis/").split('/').collect();
+                    let [group, version, plural] = parts[..] else { continue };
+                    if !group.ends_with("kubevirt.io") || plural == "kubevirts" {
+                        continue;
+                    }
+                    let defined = release.definitions.iter().any(|definition| {
+                        (definition.group.as_str(), definition.version.as_str(), definition.plural.as_str()) == (group, version, plural)
+                    });
+                    assert!(defined, "{tag} {name}: {path} is not defined");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn renames_are_told_with_their_release() {
+        let renames = Release::renames().unwrap();
+        let of = |before: &str| renames.iter().find(|rename| rename.before == before).unwrap();
+        let rename = of("rest_client_requests_total");
+        assert_eq!((rename.after.as_str(), rename.release.as_str()), ("kubevirt_rest_client_requests_total", "v1.3.0"));
+        assert_eq!(of("kubevirt_vmi_vcpu_seconds").after, "kubevirt_vmi_vcpu_seconds_total");
     }
 }

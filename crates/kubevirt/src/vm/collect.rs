@@ -1,0 +1,378 @@
+//! Series of VMs on a component's page, as they are when the page is asked for.
+//!
+//! Each object is read once for each of its versions ([`super::machine`]); what changes with time alone is computed ([`super::measure`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use kubeapi::object;
+use metrics::{Collector, Family, Samples};
+use serde_json::Value;
+
+use super::machine::{Vm, Vmi};
+use super::measure::{Domain, Measure, of_vm, of_vmi};
+use super::pause::Pauses;
+use crate::defect::{Defect, Defects};
+use crate::informer::Informer;
+use crate::release::CatalogueFamily;
+
+/// What a family shows of a measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    measure: Measure,
+    /// Labels that a point must have, each with its value.
+    only: BTreeMap<String, String>,
+    /// Labels of the family that a point has under another name: the family's, then the point's.
+    renamed: Vec<(String, String)>,
+    /// Whether the labels of the VMI come along, as `kubernetes_vmi_label_*`.
+    with_labels: bool,
+    /// What stands for what a VM does not say of itself.
+    empty: Option<String>,
+}
+
+/// What a VM may say of itself or not.
+const SAID: [&str; 8] = ["os", "workload", "flavor", "machine_type", "instance_type", "preference", "vmi_pod", "volume_mode"];
+
+/// The families of a component that are measured, by name.
+pub(crate) fn shown(families: &[CatalogueFamily]) -> HashMap<String, Shown> {
+    let measured = families.iter().filter_map(|family| {
+        let shown = Shown {
+            measure: family.measure?,
+            only: family.only.clone(),
+            renamed: family.from.iter().map(|(label, point)| (label.clone(), point.clone())).collect(),
+            with_labels: family.vmi_labels,
+            empty: family.empty.clone(),
+        };
+        Some((family.name.clone(), shown))
+    });
+    measured.collect()
+}
+
+/// Objects that were read, by key, each with the version it was read at.
+struct Reads<T>(Mutex<HashMap<String, (String, Arc<T>)>>);
+
+impl<T> Default for Reads<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Reads<T> {
+    fn of(&self, informer: &Informer, read: impl Fn(&Value) -> T) -> Vec<Arc<T>> {
+        let mut known = self.0.lock().expect("no panic while held");
+        let mut kept = HashMap::with_capacity(known.len());
+        let mut all = Vec::with_capacity(known.len());
+        for (key, object) in informer.entries() {
+            let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+            let found = match known.remove(&key) {
+                Some((at, found)) if at == version => found,
+                _ => Arc::new(read(&object)),
+            };
+            all.push(found.clone());
+            kept.insert(key, (version.to_owned(), found));
+        }
+        *known = kept;
+        all
+    }
+}
+
+/// Writes points of a family.
+struct Writer<'a, 'b> {
+    family: &'a Family,
+    shown: &'a Shown,
+    samples: &'a mut Samples<'b>,
+}
+
+impl Writer<'_, '_> {
+    /// A point of this VMI or VM, with labels that are not the family's.
+    fn point(&mut self, labels: &[(&str, &str)], value: f64, more: &[(String, String)]) {
+        let find = |wanted: &str| labels.iter().find(|(name, _)| *name == wanted).map_or("", |(_, value)| *value);
+        if self.shown.only.iter().any(|(label, wanted)| find(label) != wanted) {
+            return;
+        }
+        let family = self.family.labels.iter().map(|label| {
+            let of = self.shown.renamed.iter().find(|(name, _)| name == label).map_or(label.as_str(), |(_, of)| of);
+            let value = match (find(of), &self.shown.empty) {
+                ("", Some(empty)) if SAID.contains(&label.as_str()) => empty,
+                (value, _) => value,
+            };
+            (label.as_str(), value)
+        });
+        let more = more.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.samples.push(merged(family, more), value);
+    }
+}
+
+/// Two lists in order of their names as one.
+fn merged<'a>(
+    left: impl Iterator<Item = (&'a str, &'a str)>,
+    right: impl Iterator<Item = (&'a str, &'a str)>,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(a), Some(b)) if a.0 <= b.0 => left.next(),
+        (Some(_), None) => left.next(),
+        _ => right.next(),
+    })
+}
+
+/// What the leading virt-controller tells; until it leads, its stores are empty.
+pub(crate) struct ControllerCollector {
+    shown: HashMap<String, Shown>,
+    defects: Defects,
+    stores: Mutex<Option<Stores>>,
+    vmis: Reads<Vmi>,
+    vms: Reads<Vm>,
+}
+
+/// The caches that virt-controller's collectors read.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) vmis: Arc<Informer>,
+    pub(crate) vms: Arc<Informer>,
+    pub(crate) pods: Arc<Informer>,
+    pub(crate) migrations: Arc<Informer>,
+    pub(crate) claims: Option<Arc<Informer>>,
+    pub(crate) snapshots: Option<Arc<Informer>>,
+}
+
+impl ControllerCollector {
+    pub(crate) fn new(families: &[CatalogueFamily], defects: Defects) -> Self {
+        Self { shown: shown(families), defects, stores: Mutex::default(), vmis: Reads::default(), vms: Reads::default() }
+    }
+
+    /// From now on it leads.
+    pub(crate) fn lead(&self, stores: Stores) {
+        *self.stores.lock().expect("no panic while held") = Some(stores);
+    }
+
+    fn vmis(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+        let measure = writer.shown.measure;
+        let others = match measure {
+            Measure::VmiInfo => launchers(&stores.pods),
+            Measure::MigrationStart | Measure::MigrationEnd => by_uid(&stores.migrations),
+            _ => HashMap::new(),
+        };
+        for vmi in self.vmis.of(&stores.vmis, Vmi::of) {
+            let uid = match (&vmi.migration, measure) {
+                (Some(migration), Measure::MigrationStart | Measure::MigrationEnd) => &migration.uid,
+                _ => &vmi.uid,
+            };
+            let other = others.get(uid).map_or("", String::as_str);
+            let more: &[(String, String)] = if writer.shown.with_labels { &vmi.labels } else { &[] };
+            let anonymous = self.defects.has(Defect::AddressesWithoutNames) && measure == Measure::VmiAddress && !vmi.agent;
+            let mut named = |labels: &[(&str, &str)], value: f64| {
+                let nameless: Vec<(&str, &str)>;
+                let mut labels = labels;
+                if anonymous {
+                    // Without a guest agent nobody tells names and addresses: the card's own name was not asked for.
+                    let kept = labels.iter().filter(|(name, _)| !["vnic_name", "interface_name", "address", "network_name"].contains(name));
+                    nameless = kept.copied().collect();
+                    labels = &nameless;
+                }
+                writer.point(labels, value, more);
+            };
+            of_vmi(measure, &vmi, other, &mut named);
+        }
+    }
+
+    /// VMIs by phase and node, with what else tells them apart.
+    fn counts(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+        type Key = [String; 10];
+        let mut counts: BTreeMap<Key, f64> = BTreeMap::new();
+        for vmi in self.vmis.of(&stores.vmis, Vmi::of) {
+            let hardware = &vmi.hardware;
+            let phase = if self.defects.has(Defect::PhaseUnknown) { String::new() } else { vmi.phase.to_lowercase() };
+            let node = vmi.node.clone();
+            let key = [
+                node,
+                phase,
+                hardware.os.clone(),
+                hardware.workload.clone(),
+                hardware.flavor.clone(),
+                hardware.instance_type.clone(),
+                hardware.preference.clone(),
+                vmi.kernel.clone(),
+                vmi.arch.clone(),
+                vmi.os_name.clone(),
+            ];
+            *counts.entry(key).or_default() += 1.0;
+        }
+        const NAMES: [&str; 10] = [
+            "node",
+            "phase",
+            "os",
+            "workload",
+            "flavor",
+            "instance_type",
+            "preference",
+            "guest_os_kernel_release",
+            "guest_os_machine",
+            "guest_os_name",
+        ];
+        // A family that has fewer labels shows the sums.
+        let mut sums: BTreeMap<Vec<(&str, String)>, f64> = BTreeMap::new();
+        for (key, count) in counts {
+            let labels = NAMES.into_iter().zip(key).filter(|(name, _)| writer.family.labels.iter().any(|label| label == name));
+            *sums.entry(labels.collect()).or_default() += count;
+        }
+        for (labels, count) in sums {
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            writer.point(&labels, count, &[]);
+        }
+    }
+
+    fn vms(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+        let claim = |key: &str| {
+            let claim = stores.claims.as_ref()?.get(key)?;
+            let size = &claim["spec"]["resources"]["requests"]["storage"];
+            let mode = claim["spec"]["volumeMode"].as_str().unwrap_or("Filesystem");
+            Some((kubeapi::quantity(size.as_str().unwrap_or_default())?, mode.to_owned()))
+        };
+        let measure = writer.shown.measure;
+        for vm in self.vms.of(&stores.vms, Vm::of) {
+            // Labels of users are not known before: they come with the VM.
+            let more: &[(String, String)] = if measure == Measure::VmLabels { &vm.labels } else { &[] };
+            of_vm(measure, &vm, &claim, &mut |labels, value| writer.point(labels, value, more));
+        }
+    }
+
+    fn migrations(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut phases = BTreeMap::from(["pending", "scheduling", "running", "unset"].map(|phase| (phase, 0.0)));
+        for (_, migration) in stores.migrations.entries() {
+            let phase = text(&migration["status"]["phase"]);
+            let outcome = match phase.as_str() {
+                "Pending" => "pending",
+                "Scheduling" | "Scheduled" | "PreparingTarget" | "TargetReady" => "scheduling",
+                "Running" => "running",
+                "" => "unset",
+                "Succeeded" => "succeeded",
+                _ => "failed",
+            };
+            if let Some(count) = phases.get_mut(outcome) {
+                *count += 1.0;
+            } else if writer.shown.measure == Measure::MigrationOutcome {
+                let (vmi, name) = (text(&migration["spec"]["vmiName"]), object::name(&migration));
+                let labels = [("vmi", vmi.as_str()), ("vmim", name), ("namespace", object::namespace(&migration)), ("outcome", outcome)];
+                writer.point(&labels, 1.0, &[]);
+            }
+        }
+        if writer.shown.measure == Measure::Migrations {
+            for (phase, count) in phases {
+                writer.point(&[("phase", phase)], count, &[]);
+            }
+        }
+    }
+
+    fn snapshots(stores: &Stores, writer: &mut Writer<'_, '_>) {
+        for (_, snapshot) in stores.snapshots.iter().flat_map(|informer| informer.entries()) {
+            let status = &snapshot["status"];
+            if let Some(at) = super::machine::seconds(&status["creationTime"]).filter(|_| status["phase"] == "Succeeded") {
+                let vm = snapshot["spec"]["source"]["name"].as_str().unwrap_or_default();
+                let labels = [("name", vm), ("snapshot_name", object::name(&snapshot)), ("namespace", object::namespace(&snapshot))];
+                writer.point(&labels, at, &[]);
+            }
+        }
+    }
+
+    fn vm_counts(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+        let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+        for vm in self.vms.of(&stores.vms, Vm::of) {
+            *counts.entry(vm.namespace.clone()).or_default() += 1.0;
+        }
+        for (namespace, count) in counts {
+            writer.point(&[("namespace", &namespace)], count, &[]);
+        }
+    }
+}
+
+/// The names of objects by their uid.
+fn by_uid(informer: &Informer) -> HashMap<String, String> {
+    informer.entries().into_iter().map(|(_, found)| (object::uid(&found).to_owned(), object::name(&found).to_owned())).collect()
+}
+
+/// The running launcher of each VMI, by the VMI's uid.
+fn launchers(pods: &Informer) -> HashMap<String, String> {
+    let running = pods.entries().into_iter().filter(|(_, pod)| pod["status"]["phase"] == "Running");
+    running.filter_map(|(_, pod)| Some((object::label(&pod, "kubevirt.io/created-by")?.to_owned(), object::name(&pod).to_owned()))).collect()
+}
+
+impl Collector for ControllerCollector {
+    fn collect(&self, family: &Family, samples: &mut Samples<'_>) {
+        let Some(shown) = self.shown.get(&family.name) else { return };
+        let stores = self.stores.lock().expect("no panic while held").clone();
+        let mut writer = Writer { family, shown, samples };
+        let Some(stores) = stores else {
+            // Numbers of migrations are shown by every replica; who does not lead knows of none.
+            if shown.measure == Measure::Migrations {
+                for phase in ["pending", "scheduling", "running", "unset"] {
+                    writer.point(&[("phase", phase)], 0.0, &[]);
+                }
+            }
+            return;
+        };
+        match shown.measure {
+            Measure::VmiCount => self.counts(&stores, &mut writer),
+            Measure::VmCount => self.vm_counts(&stores, &mut writer),
+            Measure::Migrations | Measure::MigrationOutcome => self.migrations(&stores, &mut writer),
+            Measure::VmSnapshot => Self::snapshots(&stores, &mut writer),
+            Measure::VmInfo
+            | Measure::VmTransition
+            | Measure::VmRequests
+            | Measure::VmLimits
+            | Measure::VmDisk
+            | Measure::VmCreated
+            | Measure::VmLabels
+            | Measure::VmVnic => self.vms(&stores, &mut writer),
+            _ => self.vmis(&stores, &mut writer),
+        }
+    }
+}
+
+/// What a virt-handler tells of the domains on its node.
+pub(crate) struct HandlerCollector {
+    shown: HashMap<String, Shown>,
+    defects: Defects,
+    store: Mutex<Option<Arc<Informer>>>,
+    vmis: Reads<Vmi>,
+    pauses: Arc<Pauses>,
+}
+
+impl HandlerCollector {
+    pub(crate) fn new(families: &[CatalogueFamily], defects: Defects, pauses: Arc<Pauses>) -> Self {
+        Self { shown: shown(families), defects, store: Mutex::default(), vmis: Reads::default(), pauses }
+    }
+
+    /// From now on it knows the VMIs of its node.
+    pub(crate) fn know(&self, vmis: Arc<Informer>) {
+        *self.store.lock().expect("no panic while held") = Some(vmis);
+    }
+}
+
+impl Collector for HandlerCollector {
+    fn collect(&self, family: &Family, samples: &mut Samples<'_>) {
+        let Some(shown) = self.shown.get(&family.name) else { return };
+        let Some(store) = self.store.lock().expect("no panic while held").clone() else { return };
+        let now = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
+        let mut writer = Writer { family, shown, samples };
+        let vmis = self.vmis.of(&store, Vmi::of);
+        if shown.measure == Measure::VmiCount {
+            let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+            for vmi in &vmis {
+                let phase = if self.defects.has(Defect::PhaseUnknown) { String::new() } else { vmi.phase.to_lowercase() };
+                *counts.entry(phase).or_default() += 1.0;
+            }
+            let node = vmis.first().map_or("", |vmi| vmi.node.as_str());
+            for (phase, count) in counts {
+                writer.point(&[("node", node), ("phase", &phase)], count, &[]);
+            }
+            return;
+        }
+        for vmi in vmis.iter().filter(|vmi| vmi.has_domain()) {
+            let domain = Domain::new(vmi, now, self.pauses.of(&vmi.uid, now));
+            let more: &[(String, String)] = if shown.with_labels { &vmi.labels } else { &[] };
+            domain.points(shown.measure, &mut |labels, value| writer.point(labels, value, more));
+        }
+    }
+}
