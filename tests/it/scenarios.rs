@@ -1,7 +1,7 @@
 //! Every scenario file is a test on every release that it names; its snapshots lie in `snapshots/` under the same stem. Files
 //! that are wrong are held against what is said about them.
 
-use lab::scenarios::{self, Loaded};
+use lab::scenarios::{self, Job};
 use libtest_mimic::{Failed, Trial};
 
 use crate::bench::{block_on, prometheus, root, trial};
@@ -16,10 +16,9 @@ pub(crate) fn trials() -> Vec<Trial> {
                 trials.push(Trial::test(format!("scenarios/{}", path.display()), move || Err(Failed::from(text))));
             }
             Ok(loaded) => {
-                for release in loaded.scenario.given.kubevirt.clone() {
-                    let loaded = loaded.clone();
-                    let name = format!("scenarios/{}@{release}", loaded.name);
-                    trials.push(Trial::test(name, move || run(&loaded, &release)).with_kind("embedded"));
+                for job in loaded.jobs() {
+                    let name = format!("scenarios/{}", job.title());
+                    trials.push(Trial::test(name, move || run(&job)).with_kind("embedded"));
                 }
             }
         }
@@ -27,17 +26,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn run(loaded: &Loaded, release: &str) -> Result<(), Failed> {
+fn run(job: &Job) -> Result<(), Failed> {
     let failed = |error: anyhow::Error| Failed::from(format!("{error:#}"));
     let prometheus = prometheus().map_err(failed)?;
     // What there is to see of one that fails.
     let artifacts = std::env::var_os("LAB_ARTIFACTS").map(std::path::PathBuf::from);
-    let report = block_on(scenarios::run(loaded, release, &prometheus, artifacts.as_deref())).map_err(failed)?;
+    let report = block_on(scenarios::run(job, &prometheus, artifacts.as_deref())).map_err(failed)?;
     if !report.passed() {
         return Err(Failed::from(report.to_string()));
     }
     for snapshot in &report.snapshots {
-        hold(&scenarios::snapshot_name(&loaded.name, release, &snapshot.name), &snapshot.text);
+        hold(&scenarios::snapshot_name(&job.name, &job.release, &snapshot.name), &snapshot.text);
     }
     Ok(())
 }

@@ -10,10 +10,12 @@ use metrics::Kind;
 use serde::Serialize;
 
 use crate::shape::{Shape, Shaped};
-use crate::{Broken, Reader, check};
+use crate::{Broken, Reader, check, rules};
 
 /// From this on, of 1, two metrics are one that was renamed.
 const ALIKE: f64 = 0.6;
+/// What is left of a likeness where the type is another.
+const OTHER_TYPE: f64 = 0.7;
 /// A number of series that changes by this factor is told.
 const FACTOR: usize = 2;
 /// Fewer series than this change as they like.
@@ -83,6 +85,45 @@ pub enum Change {
         /// How many it has.
         after: usize,
     },
+    /// It is recorded by a rule now: pages do not have it, and nobody has it without the rules.
+    BecameRule {
+        /// The metric.
+        metric: String,
+    },
+    /// A rule is new.
+    RuleAdded {
+        /// Its name.
+        metric: String,
+        /// `alert` or `recording rule`.
+        rule: String,
+    },
+    /// A rule is gone.
+    RuleRemoved {
+        /// Its name.
+        metric: String,
+        /// `alert` or `recording rule`.
+        rule: String,
+    },
+    /// A rule has another name.
+    RuleRenamed {
+        /// Its name, as it was.
+        metric: String,
+        /// Its new name.
+        to: String,
+        /// `alert` or `recording rule`.
+        rule: String,
+    },
+    /// A rule does something else.
+    RuleChanged {
+        /// Its name.
+        metric: String,
+        /// What of it: `reads` (the metrics), `for` or `severity`.
+        field: String,
+        /// As it was.
+        before: String,
+        /// As it is.
+        after: String,
+    },
 }
 
 impl Change {
@@ -96,13 +137,23 @@ impl Change {
             | Self::LabelLost { metric, .. }
             | Self::TypeChanged { metric, .. }
             | Self::BucketsChanged { metric, .. }
-            | Self::SeriesChanged { metric, .. } => metric,
+            | Self::SeriesChanged { metric, .. }
+            | Self::BecameRule { metric }
+            | Self::RuleAdded { metric, .. }
+            | Self::RuleRemoved { metric, .. }
+            | Self::RuleRenamed { metric, .. }
+            | Self::RuleChanged { metric, .. } => metric,
         }
     }
 
-    /// Whether somebody who reads the metric may find less than before. What is new, and how many series there are, breaks nobody.
+    /// Whether somebody who reads the metric or is told of the alert may find less than before. What is new, how many series there are,
+    /// and what a rule computes, breaks nobody; another severity goes to other people.
     pub fn breaks(&self) -> bool {
-        !matches!(self, Self::Added { .. } | Self::LabelGained { .. } | Self::SeriesChanged { .. })
+        match self {
+            Self::Added { .. } | Self::LabelGained { .. } | Self::SeriesChanged { .. } | Self::RuleAdded { .. } => false,
+            Self::RuleChanged { field, .. } => field == "severity",
+            _ => true,
+        }
     }
 }
 
@@ -122,6 +173,21 @@ impl fmt::Display for Change {
                 write!(f, "{metric} has other buckets: new {{{}}}, gone {{{}}}", numbers(gained), numbers(lost))
             }
             Self::SeriesChanged { metric, before, after } => write!(f, "{metric} has {after} series and had {before}"),
+            Self::BecameRule { metric } => write!(f, "{metric} is recorded by a rule now: pages do not have it any more"),
+            Self::RuleAdded { metric, rule } => write!(f, "the {rule} {metric} is new"),
+            Self::RuleRemoved { metric, rule } => write!(f, "the {rule} {metric} is gone"),
+            Self::RuleRenamed { metric, to, rule } => write!(f, "the {rule} {metric} is called {to} now"),
+            Self::RuleChanged { metric, field, before, after } => match field.as_str() {
+                "for" => {
+                    let told = |time: &str| if time.is_empty() { "no time".to_owned() } else { time.to_owned() };
+                    write!(f, "{metric} is pending for {} and was for {}", told(after), told(before))
+                }
+                "severity" => {
+                    let told = |severity: &str| if severity.is_empty() { "none".to_owned() } else { severity.to_owned() };
+                    write!(f, "{metric} has severity {} and had {}", told(after), told(before))
+                }
+                _ => write!(f, "{metric} reads {after} and read {before}"),
+            },
         }
     }
 }
@@ -156,11 +222,12 @@ fn overlap<T: Ord>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> f64 {
 
 /// How alike two metrics are, from 0 to 1. What only one of them tells does not count.
 fn likeness(a: (&str, &Shaped), b: (&str, &Shaped)) -> f64 {
-    if let (Some(before), Some(after)) = (a.1.kind, b.1.kind)
-        && before != after
-    {
-        return 0.0;
-    }
+    // A gauge may have become a counter when it got its name; a histogram nothing else.
+    let of_type = match (a.1.kind, b.1.kind) {
+        (Some(Kind::Gauge), Some(Kind::Counter)) | (Some(Kind::Counter), Some(Kind::Gauge)) => OTHER_TYPE,
+        (Some(before), Some(after)) if before != after => return 0.0,
+        _ => 1.0,
+    };
     let names = overlap(&words(a.0), &words(b.0));
     // Two that share hardly a word are no rename, whatever else they share.
     if names < 0.3 {
@@ -174,7 +241,7 @@ fn likeness(a: (&str, &Shaped), b: (&str, &Shaped)) -> f64 {
         parts.push((0.1, if a.1.bounds == b.1.bounds { 1.0 } else { 0.0 }));
     }
     let weight: f64 = parts.iter().map(|(weight, _)| weight).sum();
-    parts.iter().map(|(weight, value)| weight * value).sum::<f64>() / weight
+    of_type * parts.iter().map(|(weight, value)| weight * value).sum::<f64>() / weight
 }
 
 /// What differs of one metric.
@@ -206,8 +273,8 @@ fn of_one(metric: &str, before: &Shaped, after: &Shaped, changes: &mut Vec<Chang
     }
 }
 
-/// What differs between two shapes, and which readers that breaks.
-pub fn diff(before: &Shape, after: &Shape, readers: &[Reader]) -> Diff {
+/// What differs between two shapes, and which readers that breaks. `known` are renames that somebody has told: before, after.
+pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String, String)]) -> Diff {
     let (schema_before, schema_after) = (before.schema(), after.schema());
     let bare = before.with_target != after.with_target;
     let (before, after) = if bare { (before.without_target(), after.without_target()) } else { (before.clone(), after.clone()) };
@@ -216,7 +283,8 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader]) -> Diff {
     let mut pairs: Vec<(f64, &String, &String)> = Vec::new();
     for old in &gone {
         for young in &new {
-            let alike = likeness((old, &before.families[*old]), (young, &after.families[*young]));
+            let told = known.iter().any(|(was, is)| was == *old && is == *young);
+            let alike = if told { 1.0 } else { likeness((old, &before.families[*old]), (young, &after.families[*young])) };
             if alike >= ALIKE {
                 pairs.push((alike, old, young));
             }
@@ -235,12 +303,18 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader]) -> Diff {
         changes.push(Change::Renamed { metric: old.clone(), to: young.clone(), likeness });
         of_one(old, &before.families[old], &after.families[young], &mut changes);
     }
-    changes.extend(gone.iter().filter(|name| !from.contains(*name)).map(|name| Change::Removed { metric: (*name).clone() }));
+    let recorded = |name: &str| after.rules.as_ref().is_some_and(|rules| rules.contains_key(name));
+    let lost = gone.iter().filter(|name| !from.contains(*name)).map(|name| (*name).clone());
+    changes.extend(lost.map(|metric| if recorded(&metric) { Change::BecameRule { metric } } else { Change::Removed { metric } }));
     changes.extend(new.iter().filter(|name| !to.contains(*name)).map(|name| Change::Added { metric: (*name).clone() }));
     for (name, family) in &before.families {
         if let Some(other) = after.families.get(name) {
             of_one(name, family, other, &mut changes);
         }
+    }
+    if let (Some(before), Some(after)) = (&before.rules, &after.rules) {
+        let became = |change: &Change| matches!(change, Change::RuleAdded { metric, .. } if gone.contains(&metric) && !from.contains(metric));
+        changes.extend(rules::diff(before, after, known).into_iter().filter(|change| !became(change)));
     }
     changes.sort_by(|a, b| a.metric().cmp(b.metric()));
     // A reader that was broken before is not broken by this.
@@ -258,7 +332,7 @@ mod tests {
     }
 
     fn told(before: &str, after: &str) -> Vec<String> {
-        diff(&shape(before), &shape(after), &[]).changes.iter().map(ToString::to_string).collect()
+        diff(&shape(before), &shape(after), &[], &[]).changes.iter().map(ToString::to_string).collect()
     }
 
     const REQUESTS: &str = "# HELP rest_client_requests_total Number of HTTP requests, by code, method and host.\n\
@@ -273,7 +347,7 @@ mod tests {
             "rest_client_requests_total has a new label verb",
         ];
         assert_eq!(told(REQUESTS, &after), expected);
-        assert!(diff(&shape(REQUESTS), &shape(&after), &[]).breaks(&[]));
+        assert!(diff(&shape(REQUESTS), &shape(&after), &[], &[]).breaks(&[]));
     }
 
     #[test]
@@ -290,11 +364,19 @@ mod tests {
             (histogram("h", &["1", "+Inf"]), histogram("h", &["2", "+Inf"]), vec!["h has other buckets: new {2}, gone {1}"]),
             ("m{n=\"1\"} 1\n".to_owned(), many, vec!["m has 30 series and had 1"]),
             ("apples 1\n".to_owned(), "pears 1\n".to_owned(), vec!["apples is gone", "pears is new"]),
-            // Of another type it is another metric.
+            // Of another type it is another metric, unless it is a gauge that was a counter all along.
             (
-                "# TYPE a_b gauge\na_b 1\n".to_owned(),
+                "# TYPE a_b summary\na_b_sum 1\n".to_owned(),
                 "# TYPE a_b_c counter\na_b_c 1\n".to_owned(),
                 vec!["a_b is gone", "a_b_c is new"],
+            ),
+            (
+                "# TYPE vm_cpu_usage_seconds gauge\nvm_cpu_usage_seconds 1\n".to_owned(),
+                "# TYPE vm_cpu_usage_seconds_total counter\nvm_cpu_usage_seconds_total 1\n".to_owned(),
+                vec![
+                    "vm_cpu_usage_seconds is called vm_cpu_usage_seconds_total now (61 % alike)",
+                    "vm_cpu_usage_seconds is a counter and was a gauge",
+                ],
             ),
         ] {
             assert_eq!(told(&before, &after), expected);
@@ -306,9 +388,9 @@ mod tests {
         let rules = "groups: [{name: g, rules: [{alert: A, expr: 'rest_client_requests_total > 1'}, {alert: B, expr: 'never_there > 1'}]}]";
         let readers = crate::readers(rules).unwrap();
         let after = REQUESTS.replace("rest_client", "kubevirt_rest_client");
-        let found = diff(&shape(REQUESTS), &shape(&after), &readers);
+        let found = diff(&shape(REQUESTS), &shape(&after), &readers, &[]);
         assert_eq!(found.broken.iter().map(|one| one.reader.as_str()).collect::<Vec<_>>(), ["alert A"]);
-        assert!(found.breaks(&readers) && !diff(&shape(REQUESTS), &shape(REQUESTS), &readers).breaks(&readers));
+        assert!(found.breaks(&readers) && !diff(&shape(REQUESTS), &shape(REQUESTS), &readers, &[]).breaks(&readers));
     }
 
     proptest::proptest! {

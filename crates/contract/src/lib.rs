@@ -9,12 +9,14 @@
 mod diff;
 mod expression;
 mod readers;
+mod rules;
 mod schema;
 mod shape;
 
 pub use diff::{Change, Diff, diff};
 pub use expression::{Finding, Found, check_expression};
 pub use readers::{ReadError, Reader, readers};
+pub use rules::{Ruled, Rules, rules};
 pub use schema::Schema;
 pub use shape::{OF_TARGET, Shape, Shaped};
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::{Exposition, Kind, Labels, Series};
 
+use crate::rules::Rules;
 use crate::schema::Schema;
 
 /// The labels that Prometheus adds to what a page has, those of the target.
@@ -31,6 +32,8 @@ pub struct Shape {
     pub families: BTreeMap<String, Shaped>,
     /// Whether labels of targets are among the labels, as Prometheus has them.
     pub with_target: bool,
+    /// Recording rules and alerts, where they are known.
+    pub rules: Option<Rules>,
 }
 
 /// The suffixes of a histogram's or summary's parts.
@@ -99,7 +102,7 @@ impl Shape {
             family.bounds = bounds.into_iter().map(number).collect();
             (name, family)
         });
-        Self { families: families.collect(), with_target }
+        Self { families: families.collect(), with_target, rules: None }
     }
 
     /// The same without the labels of targets, for comparison with what has none.
@@ -116,6 +119,11 @@ impl Shape {
     /// What readers find in it: each metric by the names of its series, with the labels that a scrape adds.
     pub fn schema(&self) -> Schema {
         let mut schema = Schema::default();
+        for (name, rules) in self.rules.iter().flatten() {
+            if rules.iter().any(|rule| !rule.alert) {
+                schema.record_unknown(name);
+            }
+        }
         for (name, family) in &self.families {
             let labels = || family.labels.iter().cloned().chain(OF_TARGET.map(str::to_owned));
             match family.kind {

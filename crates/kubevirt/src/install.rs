@@ -106,14 +106,18 @@ async fn monitor_namespace(client: &Client, world: &World, kubevirt: &Value, log
     None
 }
 
-/// What belongs to monitoring: its objects in the namespaces where they are wanted, or none of them.
-fn monitored(objects: &[Value], namespace: Option<&str>, world: &World, kubevirt: &Value) -> Vec<Value> {
-    let spec = &kubevirt["spec"];
-    let of_monitoring = |manifest: &Value| match object::kind(manifest) {
+/// Whether an object is there for monitoring alone.
+fn of_monitoring(manifest: &Value) -> bool {
+    match object::kind(manifest) {
         "ServiceMonitor" | "PrometheusRule" => true,
         "Role" | "RoleBinding" => object::name(manifest) == MONITOR_ROLE,
         _ => false,
-    };
+    }
+}
+
+/// What belongs to monitoring: its objects in the namespaces where they are wanted, or none of them.
+fn monitored(objects: &[Value], namespace: Option<&str>, world: &World, kubevirt: &Value) -> Vec<Value> {
+    let spec = &kubevirt["spec"];
     let made = |manifest: &Value| {
         let is_monitor = matches!(object::kind(manifest), "ServiceMonitor" | "PrometheusRule");
         !of_monitoring(manifest) || (namespace.is_some() && !(is_monitor && world.defects.has(Defect::MonitorNotMade)))
@@ -166,9 +170,10 @@ pub(crate) async fn run(client: &Client, world: &World, informers: &[Arc<Informe
             Some(kubevirt)
         } else {
             let namespace = monitor_namespace(client, world, &kubevirt, log).await;
-            let objects = monitored(&objects, namespace.as_deref(), world, &kubevirt);
-            match customize::all(&objects, &kubevirt["spec"]["customizeComponents"]) {
+            let planned = monitored(&objects, namespace.as_deref(), world, &kubevirt);
+            match customize::all(&planned, &kubevirt["spec"]["customizeComponents"]) {
                 Ok(wanted) => {
+                    drop_unwanted(client, &objects, &wanted, informers, log).await;
                     create(client, &wanted, informers, log).await;
                     adjust(client, &wanted, informers, log).await;
                     report(client, release, &kubevirt, log).await;
@@ -190,6 +195,27 @@ pub(crate) async fn run(client: &Client, world: &World, informers: &[Arc<Informe
             release_object(client, release, &kubevirt, log).await;
         }
         kubevirts.until(|all| all.iter().all(|found| object::key(found) != key).then_some(())).await;
+    }
+}
+
+/// Deletes what an earlier plan had of monitoring and this one does not have, or has elsewhere.
+async fn drop_unwanted(client: &Client, all: &[Value], wanted: &[Value], informers: &[Arc<Informer>], log: &Log) {
+    for manifest in all.iter().filter(|manifest| of_monitoring(manifest)) {
+        let Some(plural) = collection(manifest).and_then(|path| path.rsplit('/').next().map(str::to_owned)) else { continue };
+        let there = informers.iter().filter(|informer| informer.resource().0 == plural).flat_map(|informer| informer.entries());
+        let same = |found: &Value| object::name(found) == object::name(manifest);
+        for (key, _) in there.filter(|(_, found)| same(found)) {
+            let kept = |one: &Value| object::kind(one) == object::kind(manifest) && object::key(one) == key;
+            let Some((namespace, name)) = key.split_once('/').filter(|_| !wanted.iter().any(kept)) else { continue };
+            let root = manifest["apiVersion"].as_str().unwrap_or_default();
+            let target = format!("/apis/{root}/namespaces/{namespace}/{plural}/{name}");
+            match client.request(Method::DELETE, &target, "", None, None).await {
+                Ok(_) | Err(Failure::Status(404, _)) => {
+                    log.info("delete.go:64", &format!("{} {key} is not wanted any more and deleted", object::kind(manifest)));
+                }
+                Err(failure) => log.error("delete.go:60", &format!("unable to delete {key}: {}", failure.message())),
+            }
+        }
     }
 }
 

@@ -9,10 +9,10 @@ use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kubeapi::{LabelSelector, Query, object};
-use kubevirt::Release;
+use kubevirt::{Defect, Release};
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
-use scenario::{Delete, FaultUse, LabError, Notification, PodLog, Problem, Report, Scenario};
+use scenario::{Delete, FaultUse, LabError, Notification, ObjectExpectation, PageAnswer, PodLog, Problem, Report, Scenario, Variation};
 use serde_json::Value;
 
 use crate::embedded::{self, Lab, Options};
@@ -58,8 +58,9 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![Problem { file: file.clone(), at: None, message: format!("cannot be read: {error}") }])?;
-    let known = Release::known();
-    let scenario = scenario::parse(&file, &text, &known, &has_metric)?;
+    let defects: Vec<String> = Defect::ALL.iter().map(|defect| defect.name()).collect();
+    let known = scenario::Known { releases: &Release::known(), defects: &defects, has_metric: &has_metric };
+    let scenario = scenario::parse(&file, &text, &known)?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Loaded { name, path: path.to_owned(), scenario })
 }
@@ -80,30 +81,61 @@ fn has_metric(release: &str, expression: &str) -> Result<bool, String> {
     Ok(false)
 }
 
+/// A scenario, or one of its variants, on a release.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The scenario's name.
+    pub name: String,
+    /// What is run.
+    pub variation: Variation,
+    /// The release.
+    pub release: String,
+}
+
+impl Loaded {
+    /// What is to be run of it: each variant, on each release.
+    pub fn jobs(&self) -> Vec<Job> {
+        let of = |variation: Variation| {
+            let releases = variation.scenario.given.kubevirt.clone();
+            releases.into_iter().map(move |release| Job { name: self.name.clone(), variation: variation.clone(), release })
+        };
+        self.scenario.variations().into_iter().flat_map(of).collect()
+    }
+}
+
+impl Job {
+    /// The name with variant and release: `NAME@RELEASE`, `NAME (broken)@RELEASE`.
+    pub fn title(&self) -> String {
+        let word = self.variation.word.map(|word| format!(" ({word})")).unwrap_or_default();
+        format!("{}{word}@{}", self.name, self.release)
+    }
+}
+
 /// Runs a scenario on a lab of its own, which is gone afterwards; if it fails, what there is to see is written to `artifacts`.
 ///
 /// # Errors
 /// When the lab does not start.
-pub async fn run(loaded: &Loaded, release: &str, prometheus: &Prometheus, artifacts: Option<&Path>) -> Result<Report> {
+pub async fn run(job: &Job, prometheus: &Prometheus, artifacts: Option<&Path>) -> Result<Report> {
+    let (given, release) = (&job.variation.scenario.given, &job.release);
     let folder = tempfile::tempdir().context("cannot make a folder for the lab")?;
     let options = Options {
         name: "scenario".to_owned(),
-        release: release.to_owned(),
+        release: release.clone(),
         api_port: 6443,
         prometheus: prometheus.clone(),
         folder: folder.path().to_owned(),
-        fast_alerts: loaded.scenario.given.alerts.fast,
+        fast_alerts: given.alerts.fast,
         prometheus_operator: None,
-        stack: loaded.scenario.given.stack,
-        defects: Vec::new(),
+        stack: given.stack,
+        defects: given.defects.iter().filter_map(|name| Defect::named(name)).collect(),
         full_size: false,
         bare: false,
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };
-    let report = scenario::run(&loaded.name, release, "embedded", &loaded.scenario, &bench).await;
+    let report = scenario::run(&job.name, release, "embedded", &job.variation, &bench).await;
     if let Some(folder) = artifacts.filter(|_| !report.passed())
-        && let Err(error) = bench.export(&folder.join(format!("{}@{release}", loaded.name)), &report).await
+        && let Err(error) = bench.export(&folder.join(job.title()), &report).await
     {
         eprintln!("what there was to see could not be written: {error:#}");
     }
@@ -242,6 +274,24 @@ impl scenario::Lab for Bench {
 
     fn why(&self, question: String) -> BoxFuture<'_, Result<String, LabError>> {
         Box::pin(async move { self.explain(&question).await.map_err(|error| LabError(format!("{error:#}"))) })
+    }
+
+    fn pages<'a>(&'a self, pod: &'a str, at_once: usize) -> BoxFuture<'a, Result<Vec<PageAnswer>, LabError>> {
+        Box::pin(async move { Ok(self.lab.pages(pod, at_once).await) })
+    }
+
+    fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
+        // Names of resources live as long as the program; scenarios name few.
+        let (group, plural): (&'static str, &'static str) = (wanted.group.clone().leak(), wanted.resource.clone().leak());
+        let all = self.client.list(Gr::of(group, plural), &wanted.namespace).into_iter();
+        let named = |found: &Value| wanted.name.as_deref().is_none_or(|name| object::name(found) == name);
+        let found = all.filter(named).collect();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>> {
+        let found = crate::commands::read_in_vain(self.lab.release(), expressions).map_err(|error| failed(&error));
+        Box::pin(async move { found })
     }
 
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>> {

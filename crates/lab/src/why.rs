@@ -48,7 +48,7 @@ impl Cluster {
         Self(client)
     }
 
-    async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>)> {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>)> {
         let request = http::Request::builder()
             .method(method)
             .uri(path)

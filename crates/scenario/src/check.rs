@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::file::{Scenario, duration};
+use crate::file::{Expectation, NotificationExpectation, Scenario, Step, duration};
 
 /// Something wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,17 +25,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads and checks a scenario. `releases` are those that can be run; `has_metric` tells whether a release's catalogue has a
-/// metric that fits an expression.
+/// What there is for a scenario to name.
+pub struct Known<'a> {
+    /// Releases that can be run.
+    pub releases: &'a [&'a str],
+    /// Names of defects.
+    pub defects: &'a [String],
+    /// Whether a release's catalogue has a metric that fits an expression.
+    pub has_metric: &'a dyn Fn(&str, &str) -> Result<bool, String>,
+}
+
+/// Reads and checks a scenario.
 ///
 /// # Errors
 /// All problems, in the order of the file.
-pub fn parse(
-    file: &str,
-    text: &str,
-    releases: &[&str],
-    has_metric: &dyn Fn(&str, &str) -> Result<bool, String>,
-) -> Result<Scenario, Vec<Problem>> {
+pub fn parse(file: &str, text: &str, known: &Known<'_>) -> Result<Scenario, Vec<Problem>> {
+    let Known { releases, has_metric, .. } = known;
     let problem = |at, message: String| Problem { file: file.to_owned(), at, message };
     let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
     let mut scenario: Scenario = serde_yaml::from_str_with_options(text, options).map_err(|error| {
@@ -56,81 +61,40 @@ pub fn parse(
     if scenario.steps.is_empty() {
         problems.push(problem(places.key("steps", 0), "there are no steps; begin with `- wait: {up: true}`".to_owned()));
     }
-    for release in &scenario.given.kubevirt {
-        if !releases.contains(&release.as_str()) {
-            let message = format!("KubeVirt {release} is not simulated; there are {}", releases.join(", "));
-            problems.push(problem(places.text(release), message));
+    let of_variants = [("broken", &scenario.broken), ("mended", &scenario.mended)];
+    let variants = || of_variants.iter().filter_map(|(key, variant)| Some((*key, variant.as_ref()?)));
+    let named = scenario.given.kubevirt.iter().chain(variants().filter_map(|(_, variant)| variant.kubevirt.as_ref()));
+    for release in named.filter(|release| !releases.contains(&release.as_str())) {
+        let message = format!("KubeVirt {release} is not simulated; there are {}", releases.join(", "));
+        problems.push(problem(places.text(release), message));
+    }
+    let named = scenario.given.defects.iter().chain(variants().flat_map(|(_, variant)| &variant.defects));
+    for defect in named.filter(|defect| !known.defects.contains(defect)) {
+        let message = format!("there is no defect {defect:?}; there are {}", known.defects.join(", "));
+        problems.push(problem(places.text(defect), message));
+    }
+    for (list, steps) in std::iter::once(("steps", &scenario.steps)).chain(variants().map(|(key, variant)| (key, &variant.steps))) {
+        for (index, step) in steps.iter().enumerate() {
+            problems.extend(of_step(step).into_iter().map(|message| problem(places.item(list, index), message)));
         }
     }
-    for (index, step) in scenario.steps.iter().enumerate() {
-        let at = || places.item("steps", index);
-        match step.count() {
-            1 => {}
-            0 => {
-                problems.push(problem(at(), "a step needs one of wait, fault, clearFault, clearFaults, delete, apply".to_owned()))
-            }
-            _ => problems.push(problem(at(), "a step has one key; write two steps".to_owned())),
-        }
-        if let Some(wait) = &step.wait {
-            if duration(&wait.within).is_none() {
-                problems.push(problem(at(), bad_duration(&wait.within)));
-            }
-            let states = [
-                wait.up.is_some(),
-                wait.targets.is_some(),
-                wait.query.is_some(),
-                wait.notification.is_some(),
-                wait.fault_spent.is_some(),
-            ];
-            if states.iter().filter(|set| **set).count() != 1 {
-                problems.push(problem(at(), "a wait needs one of up, targets, query, notification, faultSpent".to_owned()));
-            }
-        }
-        if let Some(rule) = &step.fault
-            && let Err(error) = rule.check()
-        {
-            problems.push(problem(at(), error.to_string()));
-        }
-        if let Some(delete) = &step.delete
-            && delete.name.is_some() == delete.labels.is_some()
-        {
-            problems.push(problem(at(), "a delete needs a name or labels, and not both".to_owned()));
+    for (list, expect) in std::iter::once(("expect", &scenario.expect)).chain(variants().map(|(key, variant)| (key, &variant.expect))) {
+        for (index, expectation) in expect.iter().enumerate() {
+            problems.extend(of_expectation(expectation).into_iter().map(|message| problem(places.item(list, index), message)));
         }
     }
-    for (index, expectation) in scenario.expect.iter().enumerate() {
-        let at = || places.item("expect", index);
-        if expectation.count() != 1 {
-            problems.push(problem(
-                at(),
-                "an expectation needs one of query, targets, alerts, notification, rules, logs, why".to_owned(),
-            ));
-        }
-        for time in expectation.within.iter().chain(&expectation.hold) {
-            if duration(time).is_none() {
-                problems.push(problem(at(), bad_duration(time)));
-            }
-        }
-        if let Some(rules) = &expectation.rules
-            && rules.health != "ok"
-        {
-            let message = format!("a rule is expected to be ok, never {:?}", rules.health);
-            problems.push(problem(at(), message));
-        }
-        if let Some(alerts) = &expectation.alerts
-            && !matches!(alerts.state.as_str(), "inactive" | "pending" | "firing" | "resolved")
-        {
-            let message = format!("an alert is inactive, pending, firing or resolved, never {:?}", alerts.state);
-            problems.push(problem(at(), message));
-        }
+    if scenario.broken.is_some() != scenario.mended.is_some() {
+        let key = if scenario.broken.is_some() { "broken" } else { "mended" };
+        let message = "a regression has two variants: broken, and mended (which may be {})".to_owned();
+        problems.push(problem(places.key(key, 0), message));
     }
-    let waited =
-        scenario.steps.iter().enumerate().filter_map(|(index, step)| Some(("steps", index, &step.wait.as_ref()?.notification)));
-    let expected = scenario.expect.iter().enumerate().map(|(index, expectation)| ("expect", index, &expectation.notification));
-    for (list, index, notification) in waited.chain(expected) {
-        let status = notification.as_ref().and_then(|wanted| wanted.status.as_deref());
-        if let Some(status) = status.filter(|status| !matches!(*status, "firing" | "resolved")) {
-            let message = format!("a notification says firing or resolved, never {status:?}");
-            problems.push(problem(places.item(list, index), message));
+    if let Some(broken) = &scenario.broken {
+        if broken.fails.is_empty() {
+            let message = "tell in `fails` which expectation fails there, and what is said".to_owned();
+            problems.push(problem(places.key("broken", 0), message));
+        }
+        for failing in broken.fails.iter().filter(|failing| duration(&failing.within).is_none()) {
+            problems.push(problem(places.text(&failing.within), bad_duration(&failing.within)));
         }
     }
     for (index, snapshot) in scenario.snapshot.iter().enumerate() {
@@ -146,6 +110,69 @@ pub fn parse(
         }
     }
     if problems.is_empty() { Ok(scenario) } else { Err(problems) }
+}
+
+/// What is wrong with a step.
+fn of_step(step: &Step) -> Vec<String> {
+    let mut problems = Vec::new();
+    match step.count() {
+        1 => {}
+        0 => problems.push("a step needs one of wait, fault, clearFault, clearFaults, delete, apply".to_owned()),
+        _ => problems.push("a step has one key; write two steps".to_owned()),
+    }
+    if let Some(wait) = &step.wait {
+        if duration(&wait.within).is_none() {
+            problems.push(bad_duration(&wait.within));
+        }
+        let states = [
+            wait.up.is_some(),
+            wait.targets.is_some(),
+            wait.query.is_some(),
+            wait.notification.is_some(),
+            wait.fault_spent.is_some(),
+            wait.page.is_some(),
+            wait.object.is_some(),
+        ];
+        if states.iter().filter(|set| **set).count() != 1 {
+            problems.push("a wait needs one of up, targets, query, notification, faultSpent, page, object".to_owned());
+        }
+        problems.extend(of_notification(wait.notification.as_ref()));
+    }
+    if let Some(Err(error)) = step.fault.as_ref().map(faults::Rule::check) {
+        problems.push(error.to_string());
+    }
+    if let Some(delete) = &step.delete
+        && delete.name.is_some() == delete.labels.is_some()
+    {
+        problems.push("a delete needs a name or labels, and not both".to_owned());
+    }
+    problems
+}
+
+/// What is wrong with an expectation.
+fn of_expectation(expectation: &Expectation) -> Vec<String> {
+    let mut problems = Vec::new();
+    if expectation.count() != 1 {
+        let all = "query, targets, alerts, notification, rules, logs, why, page, object, contract";
+        problems.push(format!("an expectation needs one of {all}"));
+    }
+    let times = expectation.within.iter().chain(&expectation.hold);
+    problems.extend(times.filter(|time| duration(time).is_none()).map(|time| bad_duration(time)));
+    if let Some(rules) = expectation.rules.as_ref().filter(|rules| rules.health != "ok") {
+        problems.push(format!("a rule is expected to be ok, never {:?}", rules.health));
+    }
+    if let Some(alerts) = &expectation.alerts
+        && !matches!(alerts.state.as_str(), "inactive" | "pending" | "firing" | "resolved")
+    {
+        problems.push(format!("an alert is inactive, pending, firing or resolved, never {:?}", alerts.state));
+    }
+    problems.extend(of_notification(expectation.notification.as_ref()));
+    problems
+}
+
+fn of_notification(wanted: Option<&NotificationExpectation>) -> Option<String> {
+    let status = wanted?.status.as_deref()?;
+    (!matches!(status, "firing" | "resolved")).then(|| format!("a notification says firing or resolved, never {status:?}"))
 }
 
 fn bad_duration(text: &str) -> String {
@@ -197,7 +224,8 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         let has_metric = |_: &str, metric: &str| Ok(metric != "nonsense");
-        match parse("s.yaml", text, &["v1.9.0"], &has_metric) {
+        let known = Known { releases: &["v1.9.0"], defects: &["one".to_owned()], has_metric: &has_metric };
+        match parse("s.yaml", text, &known) {
             Ok(_) => Vec::new(),
             Err(problems) => problems.iter().map(ToString::to_string).collect(),
         }
@@ -220,6 +248,15 @@ mod tests {
                 "description: x\ngiven: {kubevirt: [v9]}\nsteps:\n  - wait: {up: true}\n",
                 "s.yaml:2:20: KubeVirt v9 is not simulated; there are v1.9.0",
             ),
+            (
+                "description: x\ngiven: {defects: [two]}\nsteps:\n  - wait: {up: true}\n",
+                "s.yaml:2:19: there is no defect \"two\"; there are one",
+            ),
+            (
+                "description: x\nsteps:\n  - wait: {up: true}\nbroken: {fails: [{expect: a, says: b}]}\n",
+                "s.yaml:4:1: a regression has two variants",
+            ),
+            ("description: x\nsteps:\n  - wait: {up: true}\nbroken: {}\nmended: {}\n", "s.yaml:4:1: tell in `fails`"),
             (
                 "description: x\nsteps:\n  - wait: {up: true}\nsnapshot:\n  - {name: a, metrics: nonsense}\n",
                 "s.yaml:5:3: KubeVirt v1.9.0 has no metric \"nonsense\"",

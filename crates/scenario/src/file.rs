@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::variant::{Regression, Variant};
+
 /// A scenario.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,15 @@ pub struct Scenario {
     /// Whether the ledger must equal the change of the components' counters, for every code.
     #[serde(default)]
     pub reconcile: bool,
+    /// What it reproduces, if it is one of the catalogue of regressions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regression: Option<Regression>,
+    /// What is otherwise where the regression is; the scenario must fail there, and as it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<Variant>,
+    /// What is otherwise where it is mended; the scenario must pass there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended: Option<Variant>,
     /// What may differ from provider to provider; what differs and is not here fails `scenario run --parity`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parity: Vec<Declared>,
@@ -52,8 +63,11 @@ pub struct Given {
     pub kubevirt: Vec<String>,
     /// How alerts are evaluated.
     pub alerts: Alerts,
-    /// How much of kube-prometheus there is: `small` or `full`.
+    /// How much of kube-prometheus there is: `none`, `small` or `full`.
     pub stack: Stack,
+    /// Defects that the simulated components have, by their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub defects: Vec<String>,
 }
 
 /// How much of kube-prometheus a lab has.
@@ -151,6 +165,12 @@ pub struct Wait {
     /// A fault has used its budget up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_spent: Option<String>,
+    /// A component's own page shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<PageExpectation>,
+    /// Objects are as they are to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectExpectation>,
     /// The deadline, such as `30s`.
     #[serde(default = "a_minute")]
     pub within: String,
@@ -201,6 +221,15 @@ pub struct Expectation {
     /// What the lab says about a series that is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<WhyExpectation>,
+    /// What a component's own page shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<PageExpectation>,
+    /// Objects of the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectExpectation>,
+    /// What expressions read is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<ContractExpectation>,
     /// It must hold at the latest after this time; `60s` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
@@ -224,6 +253,9 @@ impl Expectation {
             .or_else(|| self.rules.as_ref().map(Check::Rules))
             .or_else(|| self.logs.as_ref().map(Check::Logs))
             .or_else(|| self.why.as_ref().map(Check::Why))
+            .or_else(|| self.page.as_ref().map(Check::Page))
+            .or_else(|| self.object.as_ref().map(Check::Object))
+            .or_else(|| self.contract.as_ref().map(Check::Contract))
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -235,6 +267,9 @@ impl Expectation {
             self.rules.is_some(),
             self.logs.is_some(),
             self.why.is_some(),
+            self.page.is_some(),
+            self.object.is_some(),
+            self.contract.is_some(),
         ];
         set.into_iter().filter(|set| *set).count()
     }
@@ -257,6 +292,12 @@ pub enum Check<'a> {
     Logs(&'a LogExpectation),
     /// The lab's explanation.
     Why(&'a WhyExpectation),
+    /// A component's page.
+    Page(&'a PageExpectation),
+    /// Objects.
+    Object(&'a ObjectExpectation),
+    /// A contract.
+    Contract(&'a ContractExpectation),
 }
 
 /// A query and what its result must be. Without a condition it must have at least one series.
@@ -362,6 +403,72 @@ pub struct WhyExpectation {
     pub ask: String,
     /// What it must contain.
     pub contains: String,
+}
+
+/// What the pages of a component show, read from its pods and not from Prometheus; the series of all its pods together.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PageExpectation {
+    /// The beginning of the pods' names.
+    pub pod: String,
+    /// The metric.
+    pub metric: String,
+    /// Labels that series must have to be counted; `*` stands for anything.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// So many series; at least one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<usize>,
+    /// So many series at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most_series: Option<usize>,
+    /// Every value equals this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equals: Option<f64>,
+    /// The sum of the values is this at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum_at_least: Option<f64>,
+    /// The media type that the page says it has begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Each pod is asked so often at once, and each answer must show it; 1 without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<usize>,
+}
+
+/// Objects of the API, by name or all of a namespace.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ObjectExpectation {
+    /// API group; empty for core.
+    #[serde(default)]
+    pub group: String,
+    /// Plural resource name.
+    pub resource: String,
+    /// Namespace; `{namespace}` is that of KubeVirt, and empty means all.
+    #[serde(default)]
+    pub namespace: String,
+    /// Name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Fields by their path with dots, such as `status.phase`, and what each is.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub fields: std::collections::BTreeMap<String, String>,
+    /// What its text, as JSON, contains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// So many; at least one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+}
+
+/// PromQL that dashboards, alerts or people use: every metric of KubeVirt and every label that it reads must be one that the release has,
+/// or records by a rule.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ContractExpectation {
+    /// The expressions.
+    pub reads: Vec<String>,
 }
 
 /// Series that are held against a file.

@@ -9,7 +9,7 @@ use metrics::{Exposition, Labels, RuleState, Sample, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::file::Delete;
+use crate::file::{Delete, ObjectExpectation};
 use crate::needs::Need;
 use crate::reconcile::{Hookless, Reading};
 
@@ -34,6 +34,17 @@ pub struct PodPage {
     pub pod: String,
     /// The page.
     pub page: Exposition,
+}
+
+/// What a pod answers at /metrics.
+#[derive(Clone, Debug)]
+pub struct PageAnswer {
+    /// The pod.
+    pub pod: String,
+    /// The status code and the text; or why there is none.
+    pub answer: Result<(u16, String), String>,
+    /// The media type that it says it has; empty for none.
+    pub content_type: String,
 }
 
 /// What somebody was told about an alert.
@@ -84,6 +95,12 @@ pub trait Lab: Send + Sync {
     fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>>;
     /// Why a series is not there, or a monitor yields nothing.
     fn why(&self, question: String) -> BoxFuture<'_, Result<String, LabError>>;
+    /// What the pods of KubeVirt with names that begin so answer at /metrics, each asked so often at once; a pod's answers follow each other.
+    fn pages<'a>(&'a self, pod: &'a str, at_once: usize) -> BoxFuture<'a, Result<Vec<PageAnswer>, LabError>>;
+    /// Objects of the API.
+    fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>>;
+    /// What expressions read in vain.
+    fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>>;
     /// Arms a fault.
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>>;
     /// The faults and their use.

@@ -20,6 +20,8 @@ pub enum Need {
     Notifications,
     /// Connections that are refused before they are made.
     Refusals,
+    /// Components with defects.
+    Defects,
 }
 
 impl Need {
@@ -30,13 +32,14 @@ impl Need {
             Self::FastAlerts => "alerts without pending times (alerts.fast)",
             Self::Ledger => "a ledger of every request",
             Self::Notifications => "a receiver of Alertmanager's notifications",
+            Self::Defects => "components with defects, which are simulated (given.defects)",
             Self::Refusals => "refused connections (a proxy can only reset what the kernel has accepted)",
         }
     }
 
     /// Whether nothing of the scenario means anything without it; the others are a line each that is left out.
     pub fn is_essential(self) -> bool {
-        matches!(self, Self::Faults | Self::FastAlerts | Self::Refusals)
+        matches!(self, Self::Faults | Self::FastAlerts | Self::Refusals | Self::Defects)
     }
 }
 
@@ -56,6 +59,9 @@ impl Scenario {
             if step.wait.as_ref().is_some_and(told) {
                 needs.insert(Need::Notifications);
             }
+        }
+        if !self.given.defects.is_empty() {
+            needs.insert(Need::Defects);
         }
         if self.given.alerts.fast {
             needs.insert(Need::FastAlerts);

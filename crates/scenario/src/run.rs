@@ -6,13 +6,14 @@ use std::time::Duration;
 use metrics::{Labels, Normaliser, Sample, Series, render};
 
 use crate::file::{
-    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, RuleExpectation, Scenario,
-    SnapshotSpec, Step, TargetExpectation, Wait, duration,
+    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, RuleExpectation, SnapshotSpec, Step, TargetExpectation, Wait, duration,
 };
 use crate::lab::{Lab, LabError, Notification};
+use crate::look;
 use crate::needs::Need;
 use crate::reconcile::{self, Cause, Counter, Reconciliation};
 use crate::report::{Line, Report, SnapshotText, Verdict};
+use crate::variant::Variation;
 
 /// How often a state is looked at.
 const EVERY: Duration = Duration::from_millis(100);
@@ -24,10 +25,18 @@ const STEADY: usize = 3;
 const SCRAPE: Duration = Duration::from_millis(1_100);
 
 /// What was seen: it holds, or not yet.
-type Seen = Result<String, String>;
+pub(crate) type Seen = Result<String, String>;
 
-/// Runs a scenario on one release. A step that fails ends the run; every expectation is looked at.
-pub async fn run(name: &str, release: &str, provider: &str, scenario: &Scenario, lab: &dyn Lab) -> Report {
+/// Runs a variant of a scenario on one release. A step that fails ends the run; every expectation is looked at. The report of a variant
+/// that must fail is turned round.
+pub async fn run(name: &str, release: &str, provider: &str, variation: &Variation, lab: &dyn Lab) -> Report {
+    let name = variation.word.map_or_else(|| name.to_owned(), |word| format!("{name} ({word})"));
+    let report = of_one(&name, release, provider, variation, lab).await;
+    if report.not_runnable.is_some() { report } else { variation.turned(report) }
+}
+
+async fn of_one(name: &str, release: &str, provider: &str, variation: &Variation, lab: &dyn Lab) -> Report {
+    let scenario = &variation.scenario;
     let mut report = Report {
         scenario: name.to_owned(),
         release: release.to_owned(),
@@ -76,7 +85,7 @@ pub async fn run(name: &str, release: &str, provider: &str, scenario: &Scenario,
             skip(&mut report, describe(Check::Notification(wanted)), Need::Notifications);
             continue;
         }
-        let (what, seen) = expect(expectation, lab).await;
+        let (what, seen) = expect(expectation, variation, lab).await;
         push(&mut report, what, seen);
     }
     if scenario.reconcile {
@@ -102,7 +111,7 @@ pub async fn run(name: &str, release: &str, provider: &str, scenario: &Scenario,
     report
 }
 
-fn fill(text: &str, lab: &dyn Lab) -> String {
+pub(crate) fn fill(text: &str, lab: &dyn Lab) -> String {
     text.replace("{requests}", &lab.requests_metric()).replace("{namespace}", &lab.namespace())
 }
 
@@ -156,6 +165,9 @@ async fn do_wait(wait: &Wait, lab: &dyn Lab) -> (String, Seen) {
         let seen = eventually(lab, within, || look_notification(wanted, lab)).await;
         return (format!("wait to be {}", describe(Check::Notification(wanted))), seen);
     }
+    if let Some(check) = wait.page.as_ref().map(Check::Page).or(wait.object.as_ref().map(Check::Object)) {
+        return (format!("wait for {}", describe(check)), eventually(lab, within, || look(check, lab)).await);
+    }
     if let Some(name) = &wait.fault_spent {
         let look = || async move {
             let faults = lab.faults().await.map_err(|error| error.to_string())?;
@@ -196,11 +208,12 @@ where
     }
 }
 
-async fn expect(expectation: &Expectation, lab: &dyn Lab) -> (String, Seen) {
-    let within = expectation.within.as_deref().and_then(duration).unwrap_or(PATIENCE);
+async fn expect(expectation: &Expectation, variation: &Variation, lab: &dyn Lab) -> (String, Seen) {
     let hold = expectation.hold.as_deref().and_then(duration);
     let Some(check) = expectation.check() else { return ("nothing".to_owned(), Ok(String::new())) };
     let what = describe(check);
+    let patience = variation.patience(&what).or(expectation.within.as_deref());
+    let within = patience.and_then(duration).unwrap_or(PATIENCE);
     let seen = eventually(lab, within, || look(check, lab)).await;
     let (Ok(mut seen), Some(hold)) = (seen.clone(), hold) else { return (what, seen) };
     let end = lab.now() + hold;
@@ -238,6 +251,17 @@ fn describe(check: Check<'_>) -> String {
         }
         Check::Logs(logs) => format!("log of {}: {}", logs.pod, logs.contains.join(" … ")),
         Check::Why(why) => format!("asked why {}, the lab says: {}", why.ask, why.contains),
+        Check::Page(page) => {
+            let labels: Vec<String> = page.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            format!("page of {}: {}{labels}", page.pod, page.metric)
+        }
+        Check::Object(object) => {
+            let fields: Vec<String> = object.fields.iter().map(|(path, value)| format!(" {path}={value}")).collect();
+            let (name, contains) = (object.name.as_deref().unwrap_or_default(), object.contains.as_deref().unwrap_or_default());
+            format!("{} {}/{name}{} {contains}", object.resource, object.namespace, fields.concat()).trim_end().to_owned()
+        }
+        Check::Contract(contract) => format!("there is what is read by {}", contract.reads.join(", ")),
     }
 }
 
@@ -253,10 +277,13 @@ async fn look(check: Check<'_>, lab: &dyn Lab) -> Seen {
             let said = lab.why(fill(&why.ask, lab)).await.map_err(|error| error.to_string())?;
             if said.contains(&fill(&why.contains, lab)) { Ok(said) } else { Err(said) }
         }
+        Check::Page(page) => look::page(page, lab).await,
+        Check::Object(object) => look::object(object, lab).await,
+        Check::Contract(contract) => look::contract(contract, lab).await,
     }
 }
 
-fn list(samples: &[Sample]) -> String {
+pub(crate) fn list(samples: &[Sample]) -> String {
     if samples.is_empty() {
         return "no series".to_owned();
     }
@@ -266,7 +293,7 @@ fn list(samples: &[Sample]) -> String {
 }
 
 /// One `*` stands for anything.
-fn fits(pattern: &str, value: &str) -> bool {
+pub(crate) fn fits(pattern: &str, value: &str) -> bool {
     match pattern.split_once('*') {
         Some((start, end)) => value.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)),
         None => pattern == value,

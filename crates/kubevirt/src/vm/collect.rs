@@ -166,7 +166,8 @@ impl ControllerCollector {
                 let mut labels = labels;
                 if anonymous {
                     // Without a guest agent nobody tells names and addresses: the card's own name was not asked for.
-                    let kept = labels.iter().filter(|(name, _)| !["vnic_name", "interface_name", "address", "network_name"].contains(name));
+                    let of_vmi = ["node", "namespace", "name"];
+                    let kept = labels.iter().filter(|(name, _)| of_vmi.contains(name));
                     nameless = kept.copied().collect();
                     labels = &nameless;
                 }

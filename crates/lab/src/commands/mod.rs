@@ -31,6 +31,7 @@ mod scenario;
 mod status;
 mod supervise;
 mod up;
+mod vm;
 mod why;
 
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use contract::read_in_vain;
 
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
@@ -65,6 +68,9 @@ enum Command {
     Status(status::Status),
     /// Print a pod's log.
     Logs(logs::Logs),
+    /// Create, list and delete virtual machines.
+    #[command(subcommand)]
+    Vm(vm::Vm),
     /// Ask the lab's Prometheus.
     Query(query::Query),
     /// Open a way to Prometheus, Grafana, Alertmanager or a component's metrics.
@@ -215,6 +221,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Down(command) => command.run().await,
         Command::Status(command) => command.run().await,
         Command::Logs(command) => command.run().await,
+        Command::Vm(command) => command.run().await,
         Command::Query(command) => command.run().await,
         Command::Bundle(command) => command.run().await,
         Command::Open(command) => command.run().await,

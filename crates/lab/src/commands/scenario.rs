@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use futures_util::StreamExt as _;
 use scenario::Report;
 use scenario::parity::Parity;
 
@@ -11,7 +12,7 @@ use super::Output;
 use crate::exit::{Exit, Failure};
 use crate::provider::Provider;
 use crate::provider::bench::ClusterBench;
-use crate::scenarios::{self, Loaded};
+use crate::scenarios::{self, Job, Loaded};
 use crate::state::StateRoot;
 use crate::tools;
 
@@ -65,6 +66,9 @@ pub(super) struct Run {
     /// Write what there is to see of a scenario that fails on an embedded lab into a folder below this one.
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
+    /// Run so many labs at once; by default twice as many as there are processors, for a lab mostly waits. On clusters one after the other.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    jobs: Option<u32>,
     /// Run each so often; all must pass.
     #[arg(long, default_value_t = 1, value_name = "N")]
     times: u32,
@@ -153,18 +157,18 @@ enum Ground {
 }
 
 impl Ground {
-    async fn run(&self, loaded: &Loaded, release: &str, artifacts: Option<&Path>) -> Result<Report> {
+    async fn run(&self, job: &Job, artifacts: Option<&Path>) -> Result<Report> {
         match self {
-            Self::Embedded(prometheus) => scenarios::run(loaded, release, prometheus, artifacts).await,
-            Self::Cluster(bench) if bench.release() != release => Ok(Report {
-                scenario: loaded.name.clone(),
-                release: release.to_owned(),
+            Self::Embedded(prometheus) => scenarios::run(job, prometheus, artifacts).await,
+            Self::Cluster(bench) if bench.release() != job.release => Ok(Report {
+                scenario: job.name.clone(),
+                release: job.release.clone(),
                 provider: bench.provider().to_owned(),
                 not_runnable: Some(format!("it runs KubeVirt {}", bench.release())),
                 lines: Vec::new(),
                 snapshots: Vec::new(),
             }),
-            Self::Cluster(bench) => bench.run(loaded).await,
+            Self::Cluster(bench) => bench.run(job).await,
         }
     }
 
@@ -178,6 +182,14 @@ impl Ground {
 }
 
 impl Run {
+    fn at_once(&self) -> usize {
+        if self.provider.iter().any(|provider| *provider != Provider::Embedded) {
+            return 1;
+        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or(processors * 2, |jobs| jobs as usize)
+    }
+
     /// What is run on, in the order in which it was named.
     async fn grounds(&self) -> Result<Vec<Ground>> {
         let mut grounds = Vec::new();
@@ -204,32 +216,51 @@ impl Run {
     async fn run(self) -> Result<Exit> {
         let loaded = self.files.load()?;
         let grounds = self.grounds().await?;
+        let is_wanted = |job: &Job| {
+            self.kubevirt.as_ref().is_none_or(|only| only.trim_start_matches('v') == job.release.trim_start_matches('v'))
+        };
+        let jobs = loaded.iter().flat_map(|loaded| loaded.jobs().into_iter().map(move |job| (loaded, job)));
+        let jobs: Vec<(&Loaded, Job)> = jobs.filter(|(_, job)| is_wanted(job)).collect();
+        let repeated = jobs.iter().flat_map(|job| std::iter::repeat_n(job, self.times as usize));
+        let runs = repeated.enumerate().map(|(index, (loaded, job))| {
+            let (grounds, artifacts) = (&grounds, self.artifacts.as_deref());
+            async move {
+                let mut of_one = Vec::new();
+                for ground in grounds {
+                    of_one.push(ground.run(job, artifacts).await?);
+                }
+                Ok::<_, anyhow::Error>((index, (*loaded, of_one)))
+            }
+        });
         let mut exit = Exit::Success;
         let mut reports = Vec::new();
         let mut parities = Vec::new();
-        for loaded in &loaded {
-            for release in &loaded.scenario.given.kubevirt {
-                if self.kubevirt.as_ref().is_some_and(|only| only.trim_start_matches('v') != release.trim_start_matches('v')) {
-                    continue;
-                }
-                for _ in 0..self.times {
-                    let mut of_one = Vec::new();
+        let mut runs = futures_util::stream::iter(runs).buffer_unordered(self.at_once());
+        // They are told in the order in which they were named, whichever is over first.
+        let (mut told, mut early) = (0, std::collections::BTreeMap::new());
+        loop {
+            let next = tokio::select! {
+                next = runs.next() => next,
+                _ = tokio::signal::ctrl_c() => {
+                    drop(runs);
                     for ground in &grounds {
-                        let report = tokio::select! {
-                            report = ground.run(loaded, release, self.artifacts.as_deref()) => report?,
-                            _ = tokio::signal::ctrl_c() => {
-                                ground.put_back().await?;
-                                return Ok(Exit::Interrupted);
-                            }
-                        };
-                        exit = self.judge(loaded, &report, exit)?;
-                        of_one.push(report);
+                        ground.put_back().await?;
                     }
-                    if self.parity.is_some() {
-                        parities.push(Parity::new(&loaded.scenario, of_one.clone()));
-                    }
-                    reports.extend(of_one);
+                    return Ok(Exit::Interrupted);
                 }
+            };
+            let Some(done) = next else { break };
+            let (index, done) = done?;
+            early.insert(index, done);
+            while let Some((loaded, of_one)) = early.remove(&told) {
+                told += 1;
+                for report in &of_one {
+                    exit = self.judge(loaded, report, exit)?;
+                }
+                if self.parity.is_some() {
+                    parities.push(Parity::new(&loaded.scenario, of_one.clone()));
+                }
+                reports.extend(of_one);
             }
         }
         if reports.is_empty() {

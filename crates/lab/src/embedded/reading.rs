@@ -8,7 +8,7 @@ use apiserver::Gr;
 use jiff::Timestamp;
 use kubeapi::object;
 use kubevirt::Release;
-use scenario::PodPage;
+use scenario::{PageAnswer, PodPage};
 use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
 use serde_json::Value;
 use wire::{Connection, Dial};
@@ -24,9 +24,9 @@ pub fn hookless(release: &Release) -> Vec<Hookless> {
     uncounted.map(|(name, _)| Hookless { pod: format!("{name}-"), resource: None }).collect()
 }
 
-/// A pod's page of metrics.
-async fn page(pod: &Value, port: u16, tls: bool) -> Result<PodPage> {
-    let name = object::name(pod).to_owned();
+/// What a pod answers at /metrics: the status code, the media type, the text.
+async fn answer(pod: &Value, port: u16, tls: bool) -> Result<(u16, String, String)> {
+    let name = object::name(pod);
     let address: IpAddr = pod["status"]["podIP"]
         .as_str()
         .and_then(|text| text.parse().ok())
@@ -36,8 +36,18 @@ async fn page(pod: &Value, port: u16, tls: bool) -> Result<PodPage> {
     let connection = Connection::open(&dial).await?;
     let request = http::Request::get("/metrics").header("host", dial.address.to_string()).body(wire::empty())?;
     let response = connection.send(request).await?;
+    let code = response.status().as_u16();
+    let media = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = media.to_owned();
     let bytes = wire::collect(wire::incoming(response.into_body()), MAX_PAGE).await.map_err(|error| anyhow::anyhow!(error))?;
-    let page = metrics::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    Ok((code, media, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A pod's page of metrics.
+async fn page(pod: &Value, port: u16, tls: bool) -> Result<PodPage> {
+    let name = object::name(pod).to_owned();
+    let (_, _, text) = answer(pod, port, tls).await?;
+    let page = metrics::parse(&text).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
     Ok(PodPage { pod: name, page })
 }
 
@@ -52,6 +62,21 @@ impl Lab {
     /// Reads the pages of all components. One that does not answer has none in it.
     pub async fn reading(&self) -> Reading {
         self.read(&self.scraped(), 8443, true).await
+    }
+
+    /// What the pods of KubeVirt with names that begin so answer at /metrics, each asked so often at once.
+    pub async fn pages(&self, prefix: &str, at_once: usize) -> Vec<PageAnswer> {
+        let pods = self.scraped().into_iter().filter(|pod| object::name(pod).starts_with(prefix));
+        let asked: Vec<Value> = pods.flat_map(|pod| std::iter::repeat_n(pod, at_once)).collect();
+        let answers = asked.iter().map(|pod| async move {
+            let found = answer(pod, 8443, true).await;
+            let (answer, content_type) = match found {
+                Ok((code, media, text)) => (Ok((code, text)), media),
+                Err(error) => (Err(format!("{error:#}")), String::new()),
+            };
+            PageAnswer { pod: object::name(pod).to_owned(), answer, content_type }
+        });
+        futures_util::future::join_all(answers).await
     }
 
     /// Reads Prometheus' own page.

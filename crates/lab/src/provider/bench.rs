@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
-use install::{Api, ApiError, Wait};
+use install::{Api, ApiError, Served, Wait};
 use jiff::Timestamp;
 use kubeapi::object;
 use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
-use scenario::{Delete, FaultUse, Lab, LabError, Need, Notification, PodLog, PodPage, Report};
+use scenario::{Delete, FaultUse, Lab, LabError, Need, Notification, ObjectExpectation, PageAnswer, PodLog, PodPage, Report};
 use serde_json::Value;
 
 use super::proxy;
@@ -20,7 +20,7 @@ use super::undo::Changes;
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::reach;
-use crate::scenarios::Loaded;
+use crate::scenarios::Job;
 use crate::state::LabDir;
 use crate::why;
 
@@ -47,8 +47,8 @@ pub(crate) struct ClusterBench {
 }
 
 /// What a cluster lacks, and what it lacks besides where the fault proxy is not on it.
-const LACKS: &[Need] = &[Need::FastAlerts, Need::Notifications, Need::Refusals];
-const LACKS_WITHOUT_PROXY: &[Need] = &[Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals];
+const LACKS: &[Need] = &[Need::Defects, Need::FastAlerts, Need::Notifications, Need::Refusals];
+const LACKS_WITHOUT_PROXY: &[Need] = &[Need::Defects, Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals];
 
 fn failed(error: &dyn std::fmt::Display) -> LabError {
     LabError(error.to_string())
@@ -96,15 +96,15 @@ impl ClusterBench {
     ///
     /// # Errors
     /// When the cluster does not come to rest before, or what was changed cannot be put back.
-    pub(crate) async fn run(&self, loaded: &Loaded) -> Result<Report> {
-        let scenario = &loaded.scenario;
+    pub(crate) async fn run(&self, job: &Job) -> Result<Report> {
+        let scenario = &job.variation.scenario;
         let lacks = self.lacks();
         let needs = scenario.needs();
         // Where what a fault does is counted exactly, counters have to begin at nought.
         if needs.contains(&Need::Faults) && !needs.iter().any(|need| need.is_essential() && lacks.contains(need)) {
             self.begin_anew().await?;
         }
-        let report = scenario::run(&loaded.name, self.release(), self.provider(), scenario, self).await;
+        let report = scenario::run(&job.name, self.release(), self.provider(), &job.variation, self).await;
         self.put_back().await?;
         Ok(report)
     }
@@ -212,6 +212,37 @@ impl ClusterBench {
         Ok(explain(counter, &expected, &crate::embedded::hookless(&self.release), (Some(&before), &after), &entries))
     }
 
+    /// What pods answer at /metrics, through the API server: it keeps their media type to itself.
+    async fn answers(&self, prefix: &str, at_once: usize) -> Result<Vec<PageAnswer>> {
+        let cluster = why::Cluster::new(self.api.client().clone());
+        let pods = self.scraped().await?.into_iter().filter(|pod| object::name(pod).starts_with(prefix));
+        let asked: Vec<String> = pods.flat_map(|pod| std::iter::repeat_n(object::name(&pod).to_owned(), at_once)).collect();
+        let (cluster, namespace) = (&cluster, &self.namespace);
+        let answers = asked.into_iter().map(|pod| async move {
+            let path = format!("/api/v1/namespaces/{namespace}/pods/https:{pod}:{METRICS_PORT}/proxy/metrics");
+            let answer = cluster.send("GET", &path, Vec::new()).await;
+            let answer = answer.map(|(code, bytes)| (code, String::from_utf8_lossy(&bytes).into_owned()));
+            PageAnswer { pod, answer: answer.map_err(|error| error.to_string()), content_type: String::new() }
+        });
+        Ok(futures_util::future::join_all(answers).await)
+    }
+
+    /// Objects of a kind in a namespace or in all, by name or all of them.
+    async fn objects_like(&self, wanted: &ObjectExpectation) -> Result<Vec<Value>> {
+        let Some(kind) = self.kind_of(&wanted.group, &wanted.resource).await? else { return Ok(Vec::new()) };
+        let all = self.api.list(&kind.collection(&wanted.namespace)).await?;
+        let named = |found: &Value| wanted.name.as_deref().is_none_or(|name| object::name(found) == name);
+        Ok(all.into_iter().filter(named).collect())
+    }
+
+    async fn kind_of(&self, group: &str, plural: &str) -> Result<Option<Served>> {
+        let of_group = |base: &str| match base.strip_prefix("/apis/") {
+            Some(rest) => rest.split('/').next() == Some(group),
+            None => group.is_empty(),
+        };
+        Ok(self.api.all_kinds().await?.into_iter().find(|kind| kind.plural == plural && of_group(&kind.base)))
+    }
+
     /// The pods of KubeVirt that have metrics.
     async fn scraped(&self) -> Result<Vec<Value>, ApiError> {
         let pods = self.pods().await?;
@@ -236,12 +267,7 @@ impl ClusterBench {
     }
 
     async fn delete_matching(&self, delete: &Delete) -> Result<usize> {
-        let kinds = self.api.all_kinds().await?;
-        let of_group = |base: &str| match base.strip_prefix("/apis/") {
-            Some(rest) => rest.split('/').next() == Some(delete.group.as_str()),
-            None => delete.group.is_empty(),
-        };
-        let Some(kind) = kinds.iter().find(|kind| kind.plural == delete.resource && of_group(&kind.base)) else { return Ok(0) };
+        let Some(kind) = self.kind_of(&delete.group, &delete.resource).await? else { return Ok(0) };
         let collection = kind.collection(&delete.namespace);
         if let Some(name) = &delete.name {
             let path = kind.object(&delete.namespace, name);
@@ -345,6 +371,19 @@ impl Lab for ClusterBench {
             let explained = why::explain(self.api.client().clone(), Some(&self.record.prometheus), &question).await;
             explained.map(|explanation| explanation.to_string()).map_err(|error| LabError(format!("{error:#}")))
         })
+    }
+
+    fn pages<'a>(&'a self, pod: &'a str, at_once: usize) -> BoxFuture<'a, Result<Vec<PageAnswer>, LabError>> {
+        Box::pin(async move { self.answers(pod, at_once).await.map_err(told) })
+    }
+
+    fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
+        Box::pin(async move { self.objects_like(wanted).await.map_err(told) })
+    }
+
+    fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>> {
+        let found = crate::commands::read_in_vain(&self.release, expressions).map_err(told);
+        Box::pin(async move { found })
     }
 
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>> {

@@ -49,6 +49,25 @@ fn is_kubevirts(metric: &str) -> bool {
     ["kubevirt", "rest_client", "virt", "workqueue"].iter().any(|part| metric.contains(part))
 }
 
+/// What expressions read of KubeVirt that a release does not have.
+///
+/// # Errors
+/// When the release's data is broken: a bug.
+pub(crate) fn read_in_vain(release: &Release, expressions: &[String]) -> Result<Vec<String>> {
+    let schema = with_scrape(&source::of_release(release)?);
+    let mut told = Vec::new();
+    for expression in expressions {
+        match contract::check_expression(expression, &schema) {
+            Err(why) => told.push(format!("{expression}: {why}")),
+            Ok(found) => {
+                let foreign = |finding: &&Finding| matches!(finding, Finding::NoMetric { metric, .. } if !is_kubevirts(metric));
+                told.extend(found.findings.iter().filter(|finding| !foreign(finding)).map(|finding| format!("{expression}: {finding}")));
+            }
+        }
+    }
+    Ok(told)
+}
+
 /// The files to read: those that are given, and those of folders.
 fn files(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -43,7 +43,7 @@ impl DiffCommand {
     pub(super) async fn run(self) -> Result<Exit> {
         let (before, after) = (source::shape(&self.before).await?, source::shape(&self.after).await?);
         let readers: Vec<Reader> = check::read(&self.readers)?.into_iter().flat_map(|(_, found)| found).collect();
-        let found = diff(&before, &after, &readers);
+        let found = diff(&before, &after, &readers, &source::renames()?);
         match self.format {
             Format::Json => say!("{}", serde_json::to_string_pretty(&found)?),
             Format::Text => say_text!(self.text(&found)),

@@ -5,6 +5,8 @@ mod diff;
 mod record;
 mod source;
 
+pub(crate) use check::read_in_vain;
+
 use anyhow::Result;
 use clap::Subcommand;
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::commands::prometheus_of;
 use crate::exit::{Exit, Failure};
+use crate::manifests;
 use crate::scenarios;
 use crate::state::StateRoot;
 
@@ -30,7 +31,26 @@ pub(super) fn of_release(release: &Release) -> Result<Shape> {
             found.labels.extend(family.labels.iter().cloned());
         }
     }
+    shape.rules = Some(rules(release)?);
     Ok(shape)
+}
+
+/// The rules that a release brings, of its data or of its manifest.
+fn rules(release: &Release) -> Result<contract::Rules> {
+    let object = match &release.rules_file {
+        Some(path) => {
+            let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
+            let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+            objects.into_iter().find(|found| found["kind"] == "PrometheusRule")
+        }
+        None => release.prometheus_rule(),
+    };
+    Ok(object.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
+}
+
+/// What has another name since a release of KubeVirt: before, after.
+pub(super) fn renames() -> Result<Vec<(String, String)>> {
+    Ok(Release::renames()?.iter().map(|rename| (rename.before.clone(), rename.after.clone())).collect())
 }
 
 /// What is in a file.
