@@ -10,10 +10,12 @@ mod command_line;
 mod container;
 mod contract;
 mod operator;
+mod pages;
 mod providers;
 mod reconcile;
 mod relabel;
 mod scenarios;
+mod vm;
 mod why;
 
 use libtest_mimic::{Arguments, Trial};
@@ -32,6 +34,8 @@ fn main() {
     trials.extend(contract::trials());
     trials.extend(relabel::trials());
     trials.extend(why::trials());
+    trials.extend(pages::trials());
+    trials.extend(vm::trials());
     trials.extend(providers::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -1,5 +1,6 @@
 //! The manifests of the repository, built into the program so that it needs no checkout.
 
+use anyhow::{Context as _, Result};
 use kubevirt::Release;
 use scenario::Stack;
 
@@ -23,8 +24,11 @@ const FILES: &[(&str, &str)] = &[
 
 /// The dashboards that Grafana is given on real clusters: file name and JSON.
 pub fn dashboards() -> Vec<(String, String)> {
-    let text = include_str!("../../../manifests/grafana/kubevirt-requests.json");
-    vec![("kubevirt-requests.json".to_owned(), text.to_owned())]
+    let all = [
+        ("kubevirt-requests.json", include_str!("../../../manifests/grafana/kubevirt-requests.json")),
+        ("kubevirt-vms.json", include_str!("../../../manifests/grafana/kubevirt-vms.json")),
+    ];
+    all.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
 }
 
 /// The text of a file.
@@ -58,6 +62,22 @@ pub fn for_release(release: &Release, stack: Stack) -> Vec<&str> {
     // Without Prometheus there is nothing for its kinds to be told to.
     let of_monitoring = |path: &&str| stack != Stack::None || !path.starts_with("blog/");
     [DEFINITIONS, monitoring, rest].concat().into_iter().chain(kubevirt.filter(of_monitoring)).collect()
+}
+
+/// The rules that a release brings, of its data or of its manifest.
+///
+/// # Errors
+/// When the manifest cannot be read: a bug.
+pub fn rules(release: &Release) -> Result<contract::Rules> {
+    let object = match &release.rules_file {
+        Some(path) => {
+            let text = text(path).with_context(|| format!("manifests/{path} is not built in"))?;
+            let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+            objects.into_iter().find(|found| found["kind"] == "PrometheusRule")
+        }
+        None => release.prometheus_rule(),
+    };
+    Ok(object.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
 }
 
 #[cfg(test)]

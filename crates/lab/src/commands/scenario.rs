@@ -66,7 +66,7 @@ pub(super) struct Run {
     /// Write what there is to see of a scenario that fails on an embedded lab into a folder below this one.
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
-    /// Run so many labs at once; by default twice as many as there are processors, for a lab mostly waits. On clusters one after the other.
+    /// Run so many labs at once; by default four for each processor, for a lab mostly waits. On clusters one after the other.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: Option<u32>,
     /// Run each so often; all must pass.
@@ -187,7 +187,7 @@ impl Run {
             return 1;
         }
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.map_or(processors * 2, |jobs| jobs as usize)
+        self.jobs.map_or(processors * 4, |jobs| jobs as usize)
     }
 
     /// What is run on, in the order in which it was named.

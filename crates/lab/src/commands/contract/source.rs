@@ -31,21 +31,8 @@ pub(super) fn of_release(release: &Release) -> Result<Shape> {
             found.labels.extend(family.labels.iter().cloned());
         }
     }
-    shape.rules = Some(rules(release)?);
+    shape.rules = Some(manifests::rules(release)?);
     Ok(shape)
-}
-
-/// The rules that a release brings, of its data or of its manifest.
-fn rules(release: &Release) -> Result<contract::Rules> {
-    let object = match &release.rules_file {
-        Some(path) => {
-            let text = manifests::text(path).with_context(|| format!("manifests/{path} is not built in"))?;
-            let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
-            objects.into_iter().find(|found| found["kind"] == "PrometheusRule")
-        }
-        None => release.prometheus_rule(),
-    };
-    Ok(object.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
 }
 
 /// What has another name since a release of KubeVirt: before, after.
