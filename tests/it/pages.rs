@@ -24,7 +24,10 @@ fn hold(name: &str, page: &str) -> Result<()> {
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let differing = written.lines().zip(page.lines()).find(|(old, new)| old != new);
-    ensure!(written == page, "docs/{name} is not what there is: {differing:?}; LAB_WRITE_DOCS=1 cargo test --workspace --test it docs/ writes it anew");
+    ensure!(
+        written == page,
+        "docs/{name} is not what there is: {differing:?}; LAB_WRITE_DOCS=1 cargo test --workspace --test it docs/ writes it anew"
+    );
     Ok(())
 }
 

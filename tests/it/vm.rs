@@ -32,7 +32,10 @@ fn machines() -> Result<()> {
     ensure!(said.contains("3 VMs created in default") && said.contains("3 VMs running"), "{said}");
     let list: Value = serde_json::from_str(&folder.output(&["vm", "list", "--output", "json"])?)?;
     let names: Vec<&str> = list.as_array().into_iter().flatten().filter_map(|vm| vm["name"].as_str()).collect();
-    ensure!(names == ["web-0", "web-1", "web-2"] && list[0]["phase"] == "Running" && list[0]["guest"] == "Fedora Linux 41", "{list}");
+    ensure!(
+        names == ["web-0", "web-1", "web-2"] && list[0]["phase"] == "Running" && list[0]["guest"] == "Fedora Linux 41",
+        "{list}"
+    );
 
     for (arguments, code, message) in [
         (vec!["vm", "create", "web-0"], 2, "there is a VM \"web-0\" already"),

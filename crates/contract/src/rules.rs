@@ -63,7 +63,8 @@ pub(crate) fn diff(before: &Rules, after: &Rules, known: &[(String, String)]) ->
     for old in &gone {
         let named = known.iter().find(|(was, is)| was == *old && new.contains(is)).map(|(_, is)| is);
         // A rule that reads the same is the same.
-        let alike = || new.iter().copied().find(|young| after[*young] == before[*old] && !renamed.values().any(|taken| taken == young));
+        let alike =
+            || new.iter().copied().find(|young| after[*young] == before[*old] && !renamed.values().any(|taken| taken == young));
         if let Some(young) = named.or_else(alike) {
             renamed.insert(old, young);
         }
@@ -107,8 +108,12 @@ mod tests {
 
     #[test]
     fn rules_are_told_apart_by_what_they_do() {
-        let before = of("[{rules: [{record: a, expr: up}, {record: gone, expr: b}, {alert: A, expr: 'a ==  0', for: 5m, labels: {severity: critical}}]}]");
-        let after = of("[{rules: [{record: c, expr: up}, {record: new, expr: d}, {alert: A, expr: 'c == 0', for: 10m, labels: {severity: warning}}]}]");
+        let before = of(
+            "[{rules: [{record: a, expr: up}, {record: gone, expr: b}, {alert: A, expr: 'a ==  0', for: 5m, labels: {severity: critical}}]}]",
+        );
+        let after = of(
+            "[{rules: [{record: c, expr: up}, {record: new, expr: d}, {alert: A, expr: 'c == 0', for: 10m, labels: {severity: warning}}]}]",
+        );
         let told: Vec<String> = diff(&before, &after, &[]).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
@@ -123,6 +128,8 @@ mod tests {
         );
         assert_eq!(diff(&before, &before, &[]), []);
         let known = [("gone".to_owned(), "new".to_owned())];
-        assert!(diff(&before, &after, &known).iter().any(|change| change.to_string() == "the recording rule gone is called new now"));
+        assert!(
+            diff(&before, &after, &known).iter().any(|change| change.to_string() == "the recording rule gone is called new now")
+        );
     }
 }

@@ -154,7 +154,9 @@ impl Client {
     /// Whether a defect keeps a request from being counted.
     fn is_uncounted(&self, path: &str, code: &str) -> bool {
         let defects = &self.config.defects;
-        let of_kubevirt = path.strip_prefix("/apis/").is_some_and(|rest| rest.split('/').next().is_some_and(|group| group.ends_with("kubevirt.io")));
+        let of_kubevirt = path
+            .strip_prefix("/apis/")
+            .is_some_and(|rest| rest.split('/').next().is_some_and(|group| group.ends_with("kubevirt.io")));
         (defects.has(Defect::ClientsBeforeHooks) && of_kubevirt)
             || (defects.has(Defect::FailuresUncounted) && code.starts_with(['4', '5']))
             || defects.has(Defect::RequestsUnfed)
@@ -200,7 +202,8 @@ impl Client {
         let labels = [("name", reflector)];
         self.registry.add("reflector_lists_total", &labels, 1.0);
         self.registry.set("reflector_last_resource_version", &labels, version.parse().unwrap_or_default());
-        for (name, value) in [("reflector_list_duration_seconds", took.as_secs_f64()), ("reflector_items_per_list", items as f64)] {
+        for (name, value) in [("reflector_list_duration_seconds", took.as_secs_f64()), ("reflector_items_per_list", items as f64)]
+        {
             self.registry.set_summary(name, &labels, &[(0.5, value), (0.9, value), (0.99, value)], value, 1);
         }
         for name in ["reflector_watches_total", "reflector_short_watches_total"] {

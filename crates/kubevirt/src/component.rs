@@ -176,7 +176,13 @@ impl Component {
     }
 
     /// Serves /metrics to everybody and health to probes, over HTTPS and HTTP/1.1 alone as KubeVirt does.
-    fn serve(&self, context: &ContainerContext, page: Page, ready: Arc<AtomicBool>, stop: CancellationToken) -> Result<(), String> {
+    fn serve(
+        &self,
+        context: &ContainerContext,
+        page: Page,
+        ready: Arc<AtomicBool>,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
         let listener = self.listen(context)?;
         let names = [context.pod_name()];
         let identity = self
@@ -210,7 +216,10 @@ impl Component {
         /// The alert record that Go's crypto/tls sends: fatal, internal error (RFC 8446 §6).
         const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
         let listener = self.listen(context)?;
-        log.error("cert-manager.go:88", "failed to load the initial certificate in /etc/virt-handler/servercertificates: no such file");
+        log.error(
+            "cert-manager.go:88",
+            "failed to load the initial certificate in /etc/virt-handler/servercertificates: no such file",
+        );
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {

@@ -190,7 +190,8 @@ impl Informer {
             let told = |kind: &str| object::condition(&object, kind).map(str::to_owned);
             let (ready, scheduled) = (told("Ready"), told("PodScheduled"));
             let status = object["status"].take();
-            object["status"] = json!({"phase": status["phase"], "podIP": status["podIP"], "ready": ready, "scheduled": scheduled});
+            object["status"] =
+                json!({"phase": status["phase"], "podIP": status["podIP"], "ready": ready, "scheduled": scheduled});
         } else if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
@@ -240,7 +241,8 @@ impl Informer {
         };
         let list = list.unwrap_or_default();
         let version = list.metadata["resourceVersion"].as_str().unwrap_or("0").to_owned();
-        let objects: BTreeMap<String, Arc<Value>> = list.items.into_iter().map(|item| (object::key(&item), self.kept(item))).collect();
+        let objects: BTreeMap<String, Arc<Value>> =
+            list.items.into_iter().map(|item| (object::key(&item), self.kept(item))).collect();
         let count = objects.len();
         self.replace(objects);
         client.reflected(&self.reflector, &version, started.elapsed(), count);

@@ -42,7 +42,8 @@ fn collection(manifest: &Value) -> Option<String> {
 }
 
 fn definition(row: &Definition) -> Value {
-    let columns = row.columns.iter().map(|column| json!({"name": column.name, "type": column.kind, "jsonPath": column.json_path}));
+    let columns =
+        row.columns.iter().map(|column| json!({"name": column.name, "type": column.kind, "jsonPath": column.json_path}));
     let mut version = json!({
         "name": row.version, "served": true, "storage": true,
         "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
@@ -293,7 +294,8 @@ fn path_of(release: &Release, kubevirt: &Value) -> String {
 /// Lets a deleted KubeVirt object go.
 async fn release_object(client: &Client, release: &Release, kubevirt: &Value, log: &Log) {
     let patch = json!({"metadata": {"finalizers": null}});
-    let patched = client.request(Method::PATCH, &path_of(release, kubevirt), "application/merge-patch+json", Some(&patch), None).await;
+    let patched =
+        client.request(Method::PATCH, &path_of(release, kubevirt), "application/merge-patch+json", Some(&patch), None).await;
     if let Err(failure) = patched {
         log.error("kubevirt.go:1310", &format!("unable to remove the finalizer: {}", failure.message()));
     }

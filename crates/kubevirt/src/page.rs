@@ -27,7 +27,12 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new(registry: Arc<Registry>, collectors: Vec<Arc<dyn Collector>>, spec: &ComponentSpec, defects: &Defects) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        collectors: Vec<Arc<dyn Collector>>,
+        spec: &ComponentSpec,
+        defects: &Defects,
+    ) -> Self {
         Self {
             registry,
             collectors,

@@ -40,8 +40,7 @@ pub fn text(path: &str) -> Option<&'static str> {
 const DEFINITIONS: &[&str] = &["crds/monitoring.yaml"];
 
 /// What every lab with Prometheus runs of kube-prometheus.
-const CORE: &[&str] =
-    &["monitoring/prometheus.yaml", "monitoring/alertmanager.yaml", "monitoring/operator.yaml"];
+const CORE: &[&str] = &["monitoring/prometheus.yaml", "monitoring/alertmanager.yaml", "monitoring/operator.yaml"];
 
 /// The rest of kube-prometheus, as far as it is in the blog's listing.
 const REST: &[&str] = &[

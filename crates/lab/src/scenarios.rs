@@ -12,7 +12,9 @@ use kubeapi::{LabelSelector, Query, object};
 use kubevirt::{Defect, Release};
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
-use scenario::{Delete, FaultUse, LabError, Notification, ObjectExpectation, PageAnswer, PodLog, Problem, Report, Scenario, Variation};
+use scenario::{
+    Delete, FaultUse, LabError, Notification, ObjectExpectation, PageAnswer, PodLog, Problem, Report, Scenario, Variation,
+};
 use serde_json::Value;
 
 use crate::embedded::{self, Lab, Options};

@@ -1,8 +1,9 @@
-//! Reading the text exposition format 0.0.4.
+//! Reading a page of metrics whole.
 
 use std::collections::BTreeMap;
 
 use crate::registry::Kind;
+use crate::scan::{Line, Pair, Scanner, unescaped};
 use crate::series::{Labels, Sample, Series};
 
 /// A page that was read.
@@ -14,6 +15,8 @@ pub struct Exposition {
     pub kinds: BTreeMap<String, Kind>,
     /// Help texts by family name.
     pub help: BTreeMap<String, String>,
+    /// What was left out.
+    pub notices: Vec<String>,
 }
 
 impl Exposition {
@@ -35,162 +38,30 @@ pub struct ParseError {
     pub why: String,
 }
 
-/// Reads a page.
+/// Reads a page; what is decided where it is odd is told in [`crate::scan`].
 ///
 /// # Errors
 /// At the first line that is not of the format.
 pub fn parse(text: &str) -> Result<Exposition, ParseError> {
     let mut page = Exposition::default();
-    for (index, line) in text.split('\n').enumerate() {
-        let trimmed = line.trim();
-        if trimmed.is_empty() {
-            continue;
+    let mut scanner = Scanner::new(text);
+    while let Some(line) = scanner.next()? {
+        match line {
+            Line::Type(name, kind) => {
+                page.kinds.insert(name.to_owned(), kind);
+            }
+            Line::Help(name, help) => {
+                page.help.insert(name.to_owned(), help.replace("\\n", "\n").replace("\\\\", "\\"));
+            }
+            Line::Sample { name, value, .. } => {
+                let label = |(name, raw, escaped): &Pair<'_>| ((*name).to_owned(), unescaped(raw, *escaped).into_owned());
+                let labels: Labels = scanner.labels.iter().map(label).collect();
+                page.samples.push(Sample { series: Series { name: name.to_owned(), labels }, value });
+            }
         }
-        if let Some(comment) = trimmed.strip_prefix('#') {
-            read_comment(&mut page, comment.trim_start());
-            continue;
-        }
-        let mut cursor = Cursor { line, at: line.len() - line.trim_start().len() };
-        let sample = read_sample(&mut cursor).map_err(|why| ParseError { line: index + 1, column: cursor.at + 1, why })?;
-        page.samples.push(sample);
     }
+    page.notices = scanner.notices;
     Ok(page)
-}
-
-fn read_comment(page: &mut Exposition, comment: &str) {
-    let mut parts = comment.splitn(3, char::is_whitespace);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("TYPE"), Some(name), Some(kind)) => {
-            let kind = match kind.trim() {
-                "counter" => Kind::Counter,
-                "gauge" => Kind::Gauge,
-                "histogram" => Kind::Histogram,
-                "summary" => Kind::Summary,
-                _ => Kind::Untyped,
-            };
-            page.kinds.insert(name.to_owned(), kind);
-        }
-        (Some("HELP"), Some(name), text) => {
-            let text = text.unwrap_or_default().replace("\\n", "\n").replace("\\\\", "\\");
-            page.help.insert(name.to_owned(), text);
-        }
-        _ => {}
-    }
-}
-
-struct Cursor<'a> {
-    line: &'a str,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn rest(&self) -> &'a str {
-        &self.line[self.at..]
-    }
-
-    fn skip_space(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start_matches([' ', '\t']).len();
-    }
-
-    fn word(&mut self, good: impl Fn(char) -> bool) -> &'a str {
-        let rest = self.rest();
-        let end = rest.find(|character| !good(character)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn take(&mut self, character: char) -> bool {
-        let found = self.rest().starts_with(character);
-        if found {
-            self.at += character.len_utf8();
-        }
-        found
-    }
-}
-
-fn is_name(character: char) -> bool {
-    character.is_ascii_alphanumeric() || character == '_' || character == ':'
-}
-
-fn read_sample(cursor: &mut Cursor<'_>) -> Result<Sample, String> {
-    let name = cursor.word(is_name);
-    if name.is_empty() || name.starts_with(|character: char| character.is_ascii_digit()) {
-        return Err("expected a metric name".to_owned());
-    }
-    cursor.skip_space();
-    let mut labels = Labels::new();
-    if cursor.take('{') {
-        loop {
-            cursor.skip_space();
-            if cursor.take('}') {
-                break;
-            }
-            let label = cursor.word(is_name);
-            if label.is_empty() {
-                return Err("expected a label name or '}'".to_owned());
-            }
-            cursor.skip_space();
-            if !cursor.take('=') {
-                return Err("expected '='".to_owned());
-            }
-            cursor.skip_space();
-            let value = read_quoted(cursor)?;
-            if labels.insert(label.to_owned(), value).is_some() {
-                return Err(format!("label {label:?} comes twice"));
-            }
-            cursor.skip_space();
-            if !cursor.take(',') && !cursor.rest().starts_with('}') {
-                return Err("expected ',' or '}'".to_owned());
-            }
-        }
-        cursor.skip_space();
-    }
-    let start = cursor.at;
-    let number = cursor.word(|character| !character.is_whitespace());
-    let value = match number {
-        "+Inf" => f64::INFINITY,
-        "-Inf" => f64::NEG_INFINITY,
-        "NaN" => f64::NAN,
-        text => text.parse().map_err(|_| {
-            cursor.at = start;
-            format!("{text:?} is no number")
-        })?,
-    };
-    cursor.skip_space();
-    let timestamp = cursor.rest().trim();
-    if !timestamp.is_empty() && timestamp.parse::<i64>().is_err() {
-        return Err(format!("{timestamp:?} is no timestamp"));
-    }
-    Ok(Sample { series: Series { name: name.to_owned(), labels }, value })
-}
-
-fn read_quoted(cursor: &mut Cursor<'_>) -> Result<String, String> {
-    if !cursor.take('"') {
-        return Err("expected '\"'".to_owned());
-    }
-    let mut value = String::new();
-    let mut characters = cursor.rest().char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => {
-                cursor.at += at + 1;
-                return Ok(value);
-            }
-            '\\' => match characters.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, other @ ('\\' | '"'))) => value.push(other),
-                Some((_, other)) => {
-                    value.push('\\');
-                    value.push(other);
-                }
-                None => break,
-            },
-            other => value.push(other),
-        }
-    }
-    cursor.at = cursor.line.len();
-    Err("label value has no end".to_owned())
 }
 
 #[cfg(test)]
@@ -205,10 +76,56 @@ mod tests {
             ("a one", "line 1, column 3: \"one\" is no number"),
             ("a{x=\"y} 1", "line 1, column 10: label value has no end"),
             ("{} 1", "line 1, column 1: expected a metric name"),
+            ("1a 1", "line 1, column 1: expected a metric name"),
+            ("a 1\n# EOF\nb 1", "line 3, column 1: there is something after # EOF"),
+            ("a 1 soon", "line 1, column 5: \"soon\" is no timestamp"),
+            ("a infinity", "line 1, column 3: \"infinity\" is no number"),
+            ("a", "line 1, column 2: \"\" is no number"),
+            ("a{x} 1", "line 1, column 4: expected '='"),
+            ("a{=\"y\"} 1", "line 1, column 3: expected a label name or '}'"),
             ("a{x=\"1\",x=\"2\"} 1", "line 1, column 14: label \"x\" comes twice"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_odd_is_decided() {
+        let samples = |text: &str| {
+            let page = parse(text).unwrap();
+            let told: Vec<String> = page.samples.iter().map(|sample| format!("{} {}", sample.series, sample.value)).collect();
+            (told, page.notices)
+        };
+        for (text, expected) in [
+            ("a NaN\nb +Inf\nc -Inf\nd -1.5e3", vec!["a NaN", "b inf", "c -inf", "d -1500"]),
+            // Timestamps are read and not kept, of milliseconds or of seconds.
+            ("a 1 1700000000000\nb 2 1700000000.5\nc 3 -5", vec!["a 1", "b 2", "c 3"]),
+            // OpenMetrics: exemplars, units, an end.
+            (
+                "# UNIT a seconds\na_total 1 # {trace_id=\"x\"} 0.5 1.0\nb_total 2 5 # {} 1\n# EOF\n\n",
+                vec!["a_total 1", "b_total 2"],
+            ),
+            (r#"a{x="\d \n \\"} 1"#, vec!["a{x=\"\\\\d \\n \\\\\"} 1"]),
+            ("{\"a.b\",\"c.d\"=\"e\"} 1", vec!["a.b{c.d=\"e\"} 1"]),
+            ("a{} 1\nb{x=\"1\",} 2\n  c  3", vec!["a 1", "b{x=\"1\"} 2", "c 3"]),
+        ] {
+            assert_eq!(samples(text).0, expected, "{text}");
+        }
+        let native = samples("a 1\nh {count:1,sum:2,schema:0}\nb 2");
+        assert_eq!((native.0.len(), native.1[0].as_str()), (2, "line 2: h is a native histogram and left out"));
+        let long = format!("a{{x=\"{}\"}} 1", "y".repeat(1 << 20));
+        assert_eq!(parse(&long).unwrap().samples[0].series.label("x").len(), 1 << 20);
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_place() {
+        for (bytes, expected) in [
+            (&b"a 1\nb \xff 2"[..], "line 2, column 3: this byte is not UTF-8"),
+            (b"\x0a\x05abc\x00d", "line 2, column 5: this is no text; is it protobuf, or compressed?"),
+        ] {
+            assert_eq!(crate::scan::text(bytes).unwrap_err().to_string(), expected);
+        }
+        assert_eq!(crate::scan::text("ä 1".as_bytes()).unwrap(), "ä 1");
     }
 
     proptest::proptest! {

@@ -7,13 +7,17 @@ pub mod go_regex;
 mod names;
 mod normal;
 mod prometheus;
+mod record;
 mod registry;
 pub mod relabel;
+mod scan;
 mod series;
 
 pub use exposition::{Exposition, ParseError, parse};
 pub use names::nearest;
 pub use normal::{Normaliser, diff, read, render};
 pub use prometheus::{ActiveAlert, Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
+pub use record::Recorder;
 pub use registry::{Collector, Family, Kind, Registry, Samples, Twice, go_float};
+pub use scan::text;
 pub use series::{Labels, Sample, Series};

@@ -39,12 +39,28 @@ impl Default for Normaliser {
 }
 
 impl Normaliser {
+    /// Whether values of this label may be replaced.
+    pub(crate) fn touches(&self, label: &str) -> bool {
+        self.rules.iter().any(|(of, ..)| *of == label)
+    }
+
+    /// A label's value in normal form.
+    pub(crate) fn value<'a>(&self, label: &str, value: &'a str) -> std::borrow::Cow<'a, str> {
+        let mut found = std::borrow::Cow::Borrowed(value);
+        for (_, pattern, replacement) in self.rules.iter().filter(|(of, ..)| *of == label) {
+            if let std::borrow::Cow::Owned(new) = pattern.replace(&found, *replacement) {
+                found = new.into();
+            }
+        }
+        found
+    }
+
     /// A series in normal form.
     pub fn series(&self, series: &Series) -> Series {
         let mut labels = series.labels.clone();
-        for (label, pattern, replacement) in &self.rules {
-            if let Some(value) = labels.get_mut(*label) {
-                *value = pattern.replace(value, *replacement).into_owned();
+        for (label, value) in &mut labels {
+            if let std::borrow::Cow::Owned(new) = self.value(label, value) {
+                *value = new;
             }
         }
         Series { name: series.name.clone(), labels }
@@ -60,8 +76,10 @@ pub fn render(series: &[Series]) -> String {
     }
     let mut out = String::new();
     for (name, all) in by_name {
-        let shared: BTreeMap<&String, &String> =
-            all[0].iter().filter(|(label, value)| all.iter().all(|labels| labels.get(*label) == Some(*value))).collect();
+        let shared: BTreeMap<&String, &String> = all[0]
+            .iter()
+            .filter(|(label, value)| *label != "le" && all.iter().all(|labels| labels.get(*label) == Some(*value)))
+            .collect();
         let _ = writeln!(out, "{name}");
         if !shared.is_empty() {
             out.push_str("  all ");
@@ -134,7 +152,7 @@ pub fn read(text: &str) -> Result<Vec<Series>, ParseError> {
 
 /// A bucket bound, ordered as a number.
 #[derive(PartialEq, Eq)]
-struct Bound<'a>(&'a str);
+pub(crate) struct Bound<'a>(pub(crate) &'a str);
 
 impl Bound<'_> {
     fn number(&self) -> f64 {

@@ -269,7 +269,7 @@ impl Samples<'_> {
     }
 }
 
-fn escape(out: &mut String, value: &str) {
+pub(crate) fn escape(out: &mut String, value: &str) {
     if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
         out.push_str(value);
         return;

@@ -73,12 +73,15 @@ pub fn parse(file: &str, text: &str, known: &Known<'_>) -> Result<Scenario, Vec<
         let message = format!("there is no defect {defect:?}; there are {}", known.defects.join(", "));
         problems.push(problem(places.text(defect), message));
     }
-    for (list, steps) in std::iter::once(("steps", &scenario.steps)).chain(variants().map(|(key, variant)| (key, &variant.steps))) {
+    for (list, steps) in std::iter::once(("steps", &scenario.steps)).chain(variants().map(|(key, variant)| (key, &variant.steps)))
+    {
         for (index, step) in steps.iter().enumerate() {
             problems.extend(of_step(step).into_iter().map(|message| problem(places.item(list, index), message)));
         }
     }
-    for (list, expect) in std::iter::once(("expect", &scenario.expect)).chain(variants().map(|(key, variant)| (key, &variant.expect))) {
+    for (list, expect) in
+        std::iter::once(("expect", &scenario.expect)).chain(variants().map(|(key, variant)| (key, &variant.expect)))
+    {
         for (index, expectation) in expect.iter().enumerate() {
             problems.extend(of_expectation(expectation).into_iter().map(|message| problem(places.item(list, index), message)));
         }

@@ -17,9 +17,9 @@ mod variant;
 
 pub use check::{Known, Problem, parse};
 pub use file::{
-    AlertExpectation, Alerts, Check, ContractExpectation, Declared, Delete, Expectation, Given, LogExpectation, NotificationExpectation,
-    ObjectExpectation, PageExpectation,
-    QueryExpectation, RuleExpectation, Scenario, SnapshotSpec, Stack, Step, TargetExpectation, Wait, WhyExpectation, duration,
+    AlertExpectation, Alerts, Check, ContractExpectation, Declared, Delete, Expectation, Given, LogExpectation,
+    NotificationExpectation, ObjectExpectation, PageExpectation, QueryExpectation, RuleExpectation, Scenario, SnapshotSpec,
+    Stack, Step, TargetExpectation, Wait, WhyExpectation, duration,
 };
 pub use lab::{FaultUse, Lab, LabError, Notification, PageAnswer, PodLog, PodPage};
 pub use needs::Need;

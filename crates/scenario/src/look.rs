@@ -41,8 +41,7 @@ fn of_answer(wanted: &PageExpectation, answer: &PageAnswer, lab: &dyn Lab) -> Re
     }
     let page = metrics::parse(text).map_err(|error| format!("{pod}: {error}"))?;
     let meant = |series: &Series| {
-        series.name == wanted.metric
-            && wanted.labels.iter().all(|(name, pattern)| fits(&fill(pattern, lab), series.label(name)))
+        series.name == wanted.metric && wanted.labels.iter().all(|(name, pattern)| fits(&fill(pattern, lab), series.label(name)))
     };
     Ok(page.samples.into_iter().filter(|sample| meant(&sample.series)).collect())
 }

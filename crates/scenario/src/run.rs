@@ -6,7 +6,8 @@ use std::time::Duration;
 use metrics::{Labels, Normaliser, Sample, Series, render};
 
 use crate::file::{
-    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, RuleExpectation, SnapshotSpec, Step, TargetExpectation, Wait, duration,
+    AlertExpectation, Check, Expectation, LogExpectation, NotificationExpectation, QueryExpectation, RuleExpectation,
+    SnapshotSpec, Step, TargetExpectation, Wait, duration,
 };
 use crate::lab::{Lab, LabError, Notification};
 use crate::look;

@@ -106,8 +106,12 @@ impl Variation {
                 continue;
             };
             line.verdict = match &line.verdict {
-                Verdict::Failed { why } if why.contains(&failing.says) => Verdict::Passed { seen: format!("fails, as it is to: {why}") },
-                Verdict::Failed { why } => Verdict::Failed { why: format!("it fails, but does not say {:?}: {why}", failing.says) },
+                Verdict::Failed { why } if why.contains(&failing.says) => {
+                    Verdict::Passed { seen: format!("fails, as it is to: {why}") }
+                }
+                Verdict::Failed { why } => {
+                    Verdict::Failed { why: format!("it fails, but does not say {:?}: {why}", failing.says) }
+                }
                 Verdict::Passed { seen } => Verdict::Failed { why: format!("it holds, and the regression is not seen: {seen}") },
                 skipped => skipped.clone(),
             };

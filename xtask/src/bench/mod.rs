@@ -3,6 +3,7 @@
 mod apiserver;
 mod change;
 mod faults;
+mod record;
 mod server;
 
 use std::path::Path;
@@ -25,6 +26,10 @@ enum Target {
     Operator,
     /// The fault proxy's memory under a steady load.
     Soak,
+    /// Many virtual machines in one lab.
+    Vms,
+    /// Reading pages of metrics and writing them in normal form, beside promtool.
+    Record,
     /// Whether the ledger equals the clients' counters, after a million requests under every kind of fault.
     Exact,
 }
@@ -38,6 +43,8 @@ impl Target {
             Self::Faults => "## The fault proxy",
             Self::Operator => "## The operator",
             Self::Soak => "## The fault proxy, for an hour",
+            Self::Vms => "## Virtual machines",
+            Self::Record => "## Pages of metrics in normal form",
             Self::Exact => "## The ledger against the clients' counters",
         }
     }
@@ -83,6 +90,14 @@ impl Bench {
     pub(crate) fn run(self, root: &Path) -> Result<ExitCode> {
         if self.target == Target::Exact {
             write_part(root, self.target, &faults::exact(self.requests)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.target == Target::Vms {
+            write_part(root, self.target, &record::vms()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.target == Target::Record {
+            write_part(root, self.target, &record::run(root)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         if self.target == Target::Operator {
@@ -193,7 +208,16 @@ fn write_part(root: &Path, target: Target, text: &str) -> Result<()> {
         Some(rest.split("\n## ").next().unwrap_or_default().trim().to_owned())
     };
     let mut out = String::from("# Benchmarks\n");
-    for of in [Target::Lab, Target::Apiserver, Target::Faults, Target::Soak, Target::Exact, Target::Operator] {
+    for of in [
+        Target::Lab,
+        Target::Apiserver,
+        Target::Faults,
+        Target::Soak,
+        Target::Exact,
+        Target::Operator,
+        Target::Vms,
+        Target::Record,
+    ] {
         let body = if of == target { Some(text.trim().to_owned()) } else { part(of) };
         if let Some(body) = body {
             out.push_str(&format!("\n{}\n\n{body}\n", of.heading()));

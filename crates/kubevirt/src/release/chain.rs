@@ -125,7 +125,13 @@ impl Merge<'_> {
     }
 
     /// The entry that has this name now.
-    fn moved(&mut self, target: &mut Map<String, Value>, name: &str, value: &mut Value, place: &str) -> Result<Option<Value>, String> {
+    fn moved(
+        &mut self,
+        target: &mut Map<String, Value>,
+        name: &str,
+        value: &mut Value,
+        place: &str,
+    ) -> Result<Option<Value>, String> {
         let Some(fields) = value.as_object_mut() else { return Ok(None) };
         let Some(was) = fields.remove("was") else { return Ok(None) };
         let source = fields.remove("source").and_then(|source| source.as_str().map(str::to_owned)).unwrap_or_default();

@@ -378,7 +378,8 @@ impl Release {
     pub fn families(&self, component: &ComponentSpec) -> Result<Vec<CatalogueFamily>, ReleaseError> {
         let mut families = Vec::new();
         for group in &component.groups {
-            let broken = || ReleaseError::Broken { release: self.release.clone(), why: format!("no group of families {group:?}") };
+            let broken =
+                || ReleaseError::Broken { release: self.release.clone(), why: format!("no group of families {group:?}") };
             families.extend(self.groups.get(group).ok_or_else(broken)?.iter().cloned());
         }
         families.extend(component.families.iter().cloned());
@@ -425,8 +426,11 @@ mod tests {
                 let count = names.len();
                 names.dedup();
                 assert_eq!(names.len(), count, "{tag} {name}: a family comes twice");
-                let shown = |family: &CatalogueFamily| !(family.labels.is_empty() && family.measure.is_none() && family.initial.is_none());
-                let odd: Vec<&str> = component.families.iter().filter(|family| !shown(family)).map(|family| family.name.as_str()).collect();
+                let shown = |family: &CatalogueFamily| {
+                    !(family.labels.is_empty() && family.measure.is_none() && family.initial.is_none())
+                };
+                let odd: Vec<&str> =
+                    component.families.iter().filter(|family| !shown(family)).map(|family| family.name.as_str()).collect();
                 assert!(odd.is_empty(), "{tag} {name}: nothing would ever show {odd:?}");
                 for gauge in component.leading.iter().chain(&component.ready) {
                     assert!(names.contains(&gauge.as_str()), "{tag} {name}: {gauge} is not declared");
@@ -453,7 +457,8 @@ mod tests {
                         continue;
                     }
                     let defined = release.definitions.iter().any(|definition| {
-                        (definition.group.as_str(), definition.version.as_str(), definition.plural.as_str()) == (group, version, plural)
+                        (definition.group.as_str(), definition.version.as_str(), definition.plural.as_str())
+                            == (group, version, plural)
                     });
                     assert!(defined, "{tag} {name}: {path} is not defined");
                 }

@@ -255,7 +255,8 @@ impl ControllerCollector {
                 *count += 1.0;
             } else if writer.shown.measure == Measure::MigrationOutcome {
                 let (vmi, name) = (text(&migration["spec"]["vmiName"]), object::name(&migration));
-                let labels = [("vmi", vmi.as_str()), ("vmim", name), ("namespace", object::namespace(&migration)), ("outcome", outcome)];
+                let labels =
+                    [("vmi", vmi.as_str()), ("vmim", name), ("namespace", object::namespace(&migration)), ("outcome", outcome)];
                 writer.point(&labels, 1.0, &[]);
             }
         }
@@ -271,7 +272,8 @@ impl ControllerCollector {
             let status = &snapshot["status"];
             if let Some(at) = super::machine::seconds(&status["creationTime"]).filter(|_| status["phase"] == "Succeeded") {
                 let vm = snapshot["spec"]["source"]["name"].as_str().unwrap_or_default();
-                let labels = [("name", vm), ("snapshot_name", object::name(&snapshot)), ("namespace", object::namespace(&snapshot))];
+                let labels =
+                    [("name", vm), ("snapshot_name", object::name(&snapshot)), ("namespace", object::namespace(&snapshot))];
                 writer.point(&labels, at, &[]);
             }
         }
@@ -296,7 +298,9 @@ fn by_uid(informer: &Informer) -> HashMap<String, String> {
 /// The running launcher of each VMI, by the VMI's uid.
 fn launchers(pods: &Informer) -> HashMap<String, String> {
     let running = pods.entries().into_iter().filter(|(_, pod)| pod["status"]["phase"] == "Running");
-    running.filter_map(|(_, pod)| Some((object::label(&pod, "kubevirt.io/created-by")?.to_owned(), object::name(&pod).to_owned()))).collect()
+    running
+        .filter_map(|(_, pod)| Some((object::label(&pod, "kubevirt.io/created-by")?.to_owned(), object::name(&pod).to_owned())))
+        .collect()
 }
 
 impl Collector for ControllerCollector {

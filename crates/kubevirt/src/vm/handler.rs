@@ -138,8 +138,10 @@ impl Handler {
         let mut new = status::entering(vmi, "Running");
         let (system, agent) = guest(vmi);
         let mut conditions = vmi["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let claims = vmi["spec"]["volumes"].as_array().into_iter().flatten().any(|volume| volume["persistentVolumeClaim"].is_object());
-        for (kind, holds) in [("Ready", Some(true)), ("LiveMigratable", Some(!claims)), ("AgentConnected", agent.then_some(true))] {
+        let claims =
+            vmi["spec"]["volumes"].as_array().into_iter().flatten().any(|volume| volume["persistentVolumeClaim"].is_object());
+        for (kind, holds) in [("Ready", Some(true)), ("LiveMigratable", Some(!claims)), ("AgentConnected", agent.then_some(true))]
+        {
             status::set_condition(&mut conditions, kind, holds);
         }
         new["conditions"] = conditions.into();

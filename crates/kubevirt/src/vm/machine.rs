@@ -171,7 +171,8 @@ impl Hardware {
                 Some(network) if network["pod"].is_object() => "pod networking".to_owned(),
                 _ => String::new(),
             };
-            let core = ["bridge", "masquerade", "sriov", "passt", "slirp", "macvtap"].into_iter().find(|way| card[way].is_object());
+            let core =
+                ["bridge", "masquerade", "sriov", "passt", "slirp", "macvtap"].into_iter().find(|way| card[way].is_object());
             let plugin = text(&card["binding"]["name"]);
             let (binding_type, binding_name) = match core {
                 Some(way) => ("core".to_owned(), way.to_owned()),
@@ -215,7 +216,8 @@ impl Vmi {
                 failed: *field("failed") == true,
             }
         });
-        let running = status["phaseTransitionTimestamps"].as_array().into_iter().flatten().find(|step| step["phase"] == "Running");
+        let running =
+            status["phaseTransitionTimestamps"].as_array().into_iter().flatten().find(|step| step["phase"] == "Running");
         let evicted_by_migration = spec["evictionStrategy"].as_str().is_some_and(|strategy| strategy.starts_with("LiveMigrate"));
         let hardware = Hardware::of(metadata, spec);
         Self {
@@ -369,7 +371,10 @@ mod tests {
         assert_eq!(vm.limits, [("cpu", "cores", 2.5)]);
         assert_eq!(vm.claims, [("c".to_owned(), "root".to_owned())]);
         let card = &vm.hardware.vnics[0];
-        assert_eq!([&card.binding_type, &card.network, &card.binding_name, &card.model], ["core", "pod networking", "masquerade", "<none>"]);
+        assert_eq!(
+            [&card.binding_type, &card.network, &card.binding_name, &card.model],
+            ["core", "pod networking", "masquerade", "<none>"]
+        );
     }
 
     #[test]

@@ -280,14 +280,19 @@ impl<'a> Domain<'a> {
     /// What virt-handler tells of it.
     pub(crate) fn points(&self, measure: Measure, point: &mut Point<'_>) {
         let name = format!("{}_{}", self.vmi.namespace, self.vmi.name);
-        let base = [("node", self.vmi.node.as_str()), ("namespace", &self.vmi.namespace), ("name", &self.vmi.name), ("domain", &name)];
+        let base =
+            [("node", self.vmi.node.as_str()), ("namespace", &self.vmi.namespace), ("name", &self.vmi.name), ("domain", &name)];
         let mut with = |more: &[(&str, &str)], value: f64| point(&[&base[..], more].concat(), value);
         match measure {
             Measure::Cpu | Measure::VcpuTime | Measure::VcpuWait | Measure::VcpuDelay | Measure::CpuAffinity | Measure::Load => {
                 self.processors(measure, &mut with);
             }
             Measure::Memory | Measure::Swap | Measure::PageFaults | Measure::DirtyRate => self.memory(measure, &mut with),
-            Measure::DiskOperations | Measure::DiskBytes | Measure::DiskSeconds | Measure::DiskMilliseconds | Measure::DiskNanoseconds => {
+            Measure::DiskOperations
+            | Measure::DiskBytes
+            | Measure::DiskSeconds
+            | Measure::DiskMilliseconds
+            | Measure::DiskNanoseconds => {
                 self.disks(measure, &mut with);
             }
             Measure::NetworkBytes | Measure::NetworkPackets | Measure::NetworkErrors | Measure::NetworkDropped => {
@@ -430,9 +435,14 @@ impl<'a> Domain<'a> {
         let now = self.vmi.running_since.unwrap_or_default() + self.age;
         let done = ((now - migration.start).max(0.0) * rate).min(total);
         let dirty = self.wave("dirty", 1.0, 40.0).at(self.active).round() * 1024.0 * 1024.0;
-        for (kind, value) in
-            [("total", total), ("remaining", total - done), ("processed", done), ("dirtyRate", dirty), ("transferRate", rate), ("diskRate", 0.0)]
-        {
+        for (kind, value) in [
+            ("total", total),
+            ("remaining", total - done),
+            ("processed", done),
+            ("dirtyRate", dirty),
+            ("transferRate", rate),
+            ("diskRate", 0.0),
+        ] {
             with(&[("kind", kind)], value);
         }
     }

@@ -197,7 +197,10 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(worked.load(Ordering::SeqCst), 3);
         let page = registry.page();
-        assert!(page.contains("kubevirt_workqueue_adds_total{name=\"q\"} 3") && page.contains("retries_total{name=\"q\"} 1"), "{page}");
+        assert!(
+            page.contains("kubevirt_workqueue_adds_total{name=\"q\"} 3") && page.contains("retries_total{name=\"q\"} 1"),
+            "{page}"
+        );
         worker.abort();
     }
 }

@@ -107,7 +107,10 @@ impl Where {
         let kinds = api.all_kinds().await?;
         let find = |plural: &str| {
             let found = kinds.iter().find(|kind| kind.plural == plural && kind.base.starts_with("/apis/kubevirt.io/"));
-            let missing = || Failure::new(Exit::EnvironmentMissing, "this cluster has no VirtualMachines").hint("is KubeVirt up? see `lab status`");
+            let missing = || {
+                Failure::new(Exit::EnvironmentMissing, "this cluster has no VirtualMachines")
+                    .hint("is KubeVirt up? see `lab status`")
+            };
             found.cloned().ok_or_else(missing)
         };
         Ok(Machines { vms: find("virtualmachines")?, vmis: find("virtualmachineinstances")?, api })
@@ -158,7 +161,10 @@ impl Create {
 
     async fn run(self) -> Result<Exit> {
         if kubeapi::quantity(&self.memory).is_none_or(|bytes| bytes < 1_048_576.0) {
-            bail!(Failure::new(Exit::Usage, format!("{:?} is no memory of a guest", self.memory)).hint("write a quantity such as 512Mi or 2Gi"));
+            bail!(
+                Failure::new(Exit::Usage, format!("{:?} is no memory of a guest", self.memory))
+                    .hint("write a quantity such as 512Mi or 2Gi")
+            );
         }
         let labels = self.labels()?;
         let machines = self.place.open().await?;
@@ -193,7 +199,8 @@ impl Create {
         loop {
             let vmis = machines.api.list(&machines.vmis.collection(&self.place.namespace)).await?;
             let wanted: std::collections::HashSet<&str> = names.iter().map(String::as_str).collect();
-            let running = vmis.iter().filter(|vmi| wanted.contains(object::name(vmi)) && vmi["status"]["phase"] == "Running").count();
+            let running =
+                vmis.iter().filter(|vmi| wanted.contains(object::name(vmi)) && vmi["status"]["phase"] == "Running").count();
             progress.at(running);
             if running == names.len() {
                 progress.end();
@@ -201,8 +208,10 @@ impl Create {
                 return Ok(());
             }
             if started.elapsed() > Duration::from_secs(self.timeout) {
-                bail!(Failure::new(Exit::LabFailed, format!("{running} of {} run after {} s", names.len(), self.timeout))
-                    .hint("see `lab vm list` and `lab logs virt-controller`"));
+                bail!(
+                    Failure::new(Exit::LabFailed, format!("{running} of {} run after {} s", names.len(), self.timeout))
+                        .hint("see `lab vm list` and `lab logs virt-controller`")
+                );
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -265,7 +274,17 @@ impl List {
         };
         let rows: Vec<[String; 6]> = vms.iter().map(row).collect();
         const HEADS: [&str; 6] = ["name", "status", "phase", "node", "address", "guest"];
-        let document: Vec<Value> = rows.iter().map(|row| HEADS.iter().zip(row).map(|(head, value)| ((*head).to_owned(), value.as_str().into())).collect::<serde_json::Map<_, _>>().into()).collect();
+        let document: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                HEADS
+                    .iter()
+                    .zip(row)
+                    .map(|(head, value)| ((*head).to_owned(), value.as_str().into()))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()
+            })
+            .collect();
         if !self.output.json(&document) {
             if rows.is_empty() {
                 say!("no VMs in {}", self.place.namespace);

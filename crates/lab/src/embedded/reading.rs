@@ -8,8 +8,8 @@ use apiserver::Gr;
 use jiff::Timestamp;
 use kubeapi::object;
 use kubevirt::Release;
-use scenario::{PageAnswer, PodPage};
 use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
+use scenario::{PageAnswer, PodPage};
 use serde_json::Value;
 use wire::{Connection, Dial};
 

@@ -48,7 +48,8 @@ pub(crate) struct ClusterBench {
 
 /// What a cluster lacks, and what it lacks besides where the fault proxy is not on it.
 const LACKS: &[Need] = &[Need::Defects, Need::FastAlerts, Need::Notifications, Need::Refusals];
-const LACKS_WITHOUT_PROXY: &[Need] = &[Need::Defects, Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals];
+const LACKS_WITHOUT_PROXY: &[Need] =
+    &[Need::Defects, Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals];
 
 fn failed(error: &dyn std::fmt::Display) -> LabError {
     LabError(error.to_string())

@@ -34,7 +34,9 @@ impl Controller {
         let vmi_key = format!("{}/{}", object::namespace(&migration), migration["spec"]["vmiName"].as_str().unwrap_or_default());
         let vmi = self.stores.vmis.get(&vmi_key).filter(|vmi| status::phase(vmi) == "Running" && !object::is_deleting(vmi));
         let Some(vmi) = vmi else { return self.enter(&migration, "Failed").await };
-        let Some(index) = WAY.iter().position(|(name, ..)| *name == phase) else { return self.enter(&migration, "Pending").await };
+        let Some(index) = WAY.iter().position(|(name, ..)| *name == phase) else {
+            return self.enter(&migration, "Pending").await;
+        };
         let (_, low, high) = WAY[index];
         let mut takes = Seed::of(object::namespace(&migration), object::name(&migration)).with(phase).between(low, high);
         if phase == "Running" {

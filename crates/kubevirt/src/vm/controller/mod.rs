@@ -138,7 +138,9 @@ impl Controller {
     }
 
     fn observe_migration(&self, change: &Change) {
-        let (Some(before), Some(after), Some(family)) = (&change.before, &change.after, &self.transitions.migration) else { return };
+        let (Some(before), Some(after), Some(family)) = (&change.before, &change.after, &self.transitions.migration) else {
+            return;
+        };
         let phase = status::phase(after);
         if phase == status::phase(before) {
             return;

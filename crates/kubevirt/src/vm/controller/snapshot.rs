@@ -13,7 +13,9 @@ use super::Controller;
 
 impl Controller {
     pub(super) async fn sync_snapshot(&self, key: &str) -> Outcome {
-        let Some(snapshot) = self.stores.snapshots.as_ref().and_then(|snapshots| snapshots.get(key)) else { return Outcome::Done };
+        let Some(snapshot) = self.stores.snapshots.as_ref().and_then(|snapshots| snapshots.get(key)) else {
+            return Outcome::Done;
+        };
         if matches!(status::phase(&snapshot), "Succeeded" | "Failed") || object::is_deleting(&snapshot) {
             return Outcome::Done;
         }
@@ -34,7 +36,8 @@ impl Controller {
         if age < takes {
             return Outcome::Again(Duration::from_secs_f64(takes - age));
         }
-        let new = json!({"phase": "Succeeded", "readyToUse": true, "creationTime": status::now(), "sourceUID": object::uid(&snapshot)});
+        let new =
+            json!({"phase": "Succeeded", "readyToUse": true, "creationTime": status::now(), "sourceUID": object::uid(&snapshot)});
         self.writer.patch(&path, &snapshot, json!({"status": new})).await
     }
 }

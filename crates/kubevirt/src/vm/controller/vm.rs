@@ -36,7 +36,9 @@ fn instance(vm: &Value, api_version: &str) -> Value {
     if !metadata.is_object() {
         metadata = json!({});
     }
-    for (field, annotation) in [("instancetype", "kubevirt.io/cluster-instancetype-name"), ("preference", "kubevirt.io/cluster-preference-name")] {
+    for (field, annotation) in
+        [("instancetype", "kubevirt.io/cluster-instancetype-name"), ("preference", "kubevirt.io/cluster-preference-name")]
+    {
         if let Some(name) = vm["spec"][field]["name"].as_str() {
             metadata["annotations"][annotation] = name.into();
         }
@@ -62,7 +64,11 @@ impl Controller {
                 return self.tell(&vm, Some(vmi), false).await;
             }
             let held = vm["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-            return if held { self.writer.patch(&path, &vm, json!({"metadata": {"finalizers": null}})).await } else { Outcome::Done };
+            return if held {
+                self.writer.patch(&path, &vm, json!({"metadata": {"finalizers": null}})).await
+            } else {
+                Outcome::Done
+            };
         }
         if vm["metadata"]["finalizers"].is_null() {
             return self.writer.patch(&path, &vm, json!({"metadata": {"finalizers": [FINALIZER]}})).await;
@@ -77,7 +83,8 @@ impl Controller {
                     return if told == Outcome::Done { Outcome::Again(Duration::from_secs_f64(left)) } else { told };
                 }
                 let collection = format!("{}/namespaces/{}/virtualmachineinstances", self.writer.root, object::namespace(&vm));
-                let outcome = self.writer.create(&collection, &instance(&vm, vm["apiVersion"].as_str().unwrap_or("kubevirt.io/v1"))).await;
+                let outcome =
+                    self.writer.create(&collection, &instance(&vm, vm["apiVersion"].as_str().unwrap_or("kubevirt.io/v1"))).await;
                 if outcome != Outcome::Done { outcome } else { self.tell(&vm, None, true).await }
             }
             Some(vmi) if !object::is_deleting(vmi) && self.makes_room(&vm, vmi) => {

@@ -111,7 +111,8 @@ fn launcher(vmi: &Value, image: &str) -> Value {
     for (key, value) in [("kubevirt.io", LAUNCHER), (CREATED_BY, object::uid(vmi)), (VMI_NAME, object::name(vmi))] {
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let memory = vmi["spec"]["domain"]["memory"]["guest"].as_str().or(vmi["spec"]["domain"]["resources"]["requests"]["memory"].as_str());
+    let memory =
+        vmi["spec"]["domain"]["memory"]["guest"].as_str().or(vmi["spec"]["domain"]["resources"]["requests"]["memory"].as_str());
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {

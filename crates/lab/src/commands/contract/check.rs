@@ -61,7 +61,9 @@ pub(crate) fn read_in_vain(release: &Release, expressions: &[String]) -> Result<
             Err(why) => told.push(format!("{expression}: {why}")),
             Ok(found) => {
                 let foreign = |finding: &&Finding| matches!(finding, Finding::NoMetric { metric, .. } if !is_kubevirts(metric));
-                told.extend(found.findings.iter().filter(|finding| !foreign(finding)).map(|finding| format!("{expression}: {finding}")));
+                told.extend(
+                    found.findings.iter().filter(|finding| !foreign(finding)).map(|finding| format!("{expression}: {finding}")),
+                );
             }
         }
     }

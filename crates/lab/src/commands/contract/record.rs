@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use metrics::{Normaliser, Series, render};
 use regex::Regex;
 
 use super::source;
@@ -34,17 +33,13 @@ impl Record {
     pub(super) async fn run(self) -> Result<Exit> {
         let only = Regex::new(&format!("^(?:{})$", self.metrics))
             .map_err(|error| Failure::new(Exit::Usage, format!("--metrics {:?}: {error}", self.metrics)))?;
-        let normaliser = Normaliser::default();
-        let series = source::series(&self.from, &self.selector).await?;
-        let mut series: Vec<Series> =
-            series.iter().filter(|one| only.is_match(&one.name)).map(|one| normaliser.series(one)).collect();
-        series.sort();
-        series.dedup();
-        if series.is_empty() {
+        let recorder = source::record(&self.from, &self.selector, &|name| only.is_match(name)).await?;
+        if recorder.is_empty() {
             let failure = Failure::new(Exit::Usage, format!("{} has no such series", self.from));
             return Err(failure.hint("widen --match or --metrics; `lab why SERIES` tells why one is not there").into());
         }
-        let text = render(&series);
+        let text = recorder.render();
+        drop(recorder);
         let Some(path) = &self.snapshot else {
             say_text!(text);
             return Ok(Exit::Success);

@@ -1,11 +1,12 @@
 //! Where shapes come from: a release, a file, a running lab, any Prometheus.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use contract::{Shape, Shaped};
 use kubevirt::Release;
-use metrics::{Client, Exposition, Kind, Labels, Series};
+use metrics::{Client, Exposition, Kind, Labels, Recorder, Series};
 use serde_json::Value;
 
 use crate::commands::prometheus_of;
@@ -48,6 +49,42 @@ enum Read {
     Series(Vec<Series>),
 }
 
+/// The most that a compressed file may become, in bytes.
+const MAX_UNPACKED: u64 = 4 << 30;
+
+/// A file's text, unpacked if it is gzip.
+fn read_text(path: &Path) -> Result<String> {
+    let shown = path.display();
+    let mut bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut unpacked = Vec::new();
+        let gzip = flate2::read::MultiGzDecoder::new(bytes.as_slice());
+        let read = gzip.take(MAX_UNPACKED + 1).read_to_end(&mut unpacked);
+        read.map_err(|error| Failure::new(Exit::Usage, format!("{shown}: this is no whole gzip: {error}")))?;
+        if unpacked.len() as u64 > MAX_UNPACKED {
+            bail!(Failure::new(Exit::Usage, format!("{shown}: it unpacks to more than 4 GiB")));
+        }
+        bytes = unpacked;
+    }
+    metrics::text(&bytes).map_err(|error| wrong(path, &error))?;
+    String::from_utf8(bytes).with_context(|| format!("cannot read {shown}"))
+}
+
+/// A file that is not of the format, with the place in it.
+fn wrong(path: &Path, error: &metrics::ParseError) -> Failure {
+    Failure::new(Exit::Usage, format!("{}:{}:{}: {}", path.display(), error.line, error.column, error.why))
+}
+
+/// Tells what was left out of a page.
+fn tell(path: &Path, notices: &[String]) {
+    for notice in notices.iter().take(5) {
+        eprintln!("{}: {notice}", path.display());
+    }
+    if notices.len() > 5 {
+        eprintln!("{}: and {} more are left out", path.display(), notices.len() - 5);
+    }
+}
+
 fn read(path: &Path) -> Result<Read> {
     let shown = path.display();
     if path.extension().is_some_and(|extension| extension == "snap") {
@@ -56,15 +93,16 @@ fn read(path: &Path) -> Result<Read> {
         let series = series.map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error} (below the header)")))?;
         return Ok(Read::Series(series));
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    if text.trim_start().starts_with('{') {
+    let text = read_text(path)?;
+    if text.trim_start().starts_with('{') && text.contains("\"data\"") {
         let answer: Value = serde_json::from_str(&text)
             .map_err(|error| Failure::new(Exit::Usage, format!("{shown}:{}:{}: {error}", error.line(), error.column())))?;
         let series: Vec<Labels> = serde_json::from_value(answer["data"].clone())
             .map_err(|_| Failure::new(Exit::Usage, format!("{shown}: this is no answer of /api/v1/series")))?;
         return Ok(Read::Series(series.into_iter().map(Series::from_labels).collect()));
     }
-    let page = metrics::parse(&text).map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;
+    let page = metrics::parse(&text).map_err(|error| wrong(path, &error))?;
+    tell(path, &page.notices);
     Ok(Read::Page(page))
 }
 
@@ -92,11 +130,13 @@ fn unreachable(named: &str, error: &dyn std::fmt::Display) -> anyhow::Error {
     Failure::new(Exit::EnvironmentMissing, format!("{named}: {error}")).into()
 }
 
-/// The series of what is named on the command line; of a Prometheus those of a selector.
-pub(super) async fn series(named: &str, selector: &str) -> Result<Vec<Series>> {
+/// The series of what is named on the command line, of a Prometheus those of a selector, as far as their metrics are wanted.
+pub(super) async fn record(named: &str, selector: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Recorder> {
+    let mut recorder = Recorder::default();
     if let Some(client) = prometheus(named).await? {
         let samples = client.query(selector).await.map_err(|error| unreachable(named, &error))?;
-        return Ok(samples.into_iter().map(|sample| sample.series).collect());
+        samples.iter().filter(|sample| wanted(&sample.series.name)).for_each(|sample| recorder.series(&sample.series));
+        return Ok(recorder);
     }
     let path = Path::new(named);
     if !path.is_file() {
@@ -105,10 +145,19 @@ pub(super) async fn series(named: &str, selector: &str) -> Result<Vec<Series>> {
                 .hint("write a file, lab:NAME for a lab that runs, or the URL of a Prometheus")
         );
     }
-    Ok(match read(path)? {
-        Read::Page(page) => page.samples.into_iter().map(|sample| sample.series).collect(),
-        Read::Series(series) => series,
-    })
+    let text = read_text(path)?;
+    // A page may begin with a name in quotes; an answer of Prometheus has data.
+    let is_answer = text.trim_start().starts_with('{') && text.contains("\"data\"");
+    if is_answer || path.extension().is_some_and(|extension| extension == "snap") {
+        let Read::Series(series) = read(path)? else {
+            bail!(Failure::new(Exit::Usage, format!("{named}: this is no list of series")))
+        };
+        series.iter().filter(|series| wanted(&series.name)).for_each(|series| recorder.series(series));
+        return Ok(recorder);
+    }
+    recorder.page(&text, wanted).map_err(|error| wrong(path, &error))?;
+    tell(path, recorder.notices());
+    Ok(recorder)
 }
 
 /// What a Prometheus has of KubeVirt now, with the types and help texts that it keeps of targets.
