@@ -435,6 +435,17 @@ impl Client {
         Err(Failure::Status(code, message.to_owned()))
     }
 
+    /// After an answer broke off: waits a moment for the connection to be known as closed. Go's transport knows it before it tells readers, so
+    /// that nothing is sent on a connection that is dead already.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..10 {
+            if self.open_connection().await.is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// How this client elects leaders.
     pub(crate) fn election(&self) -> &ElectionSpec {
         &self.config.spec.election

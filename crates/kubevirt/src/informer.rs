@@ -294,7 +294,11 @@ impl Informer {
             };
             let mut body = response.into_body();
             let mut pending = Vec::new();
-            while let Some(Ok(frame)) = body.frame().await {
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else {
+                    client.settle().await;
+                    break;
+                };
                 let Ok(data) = frame.into_data() else { continue };
                 pending.extend_from_slice(&data);
                 while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
