@@ -89,8 +89,8 @@ pub(crate) fn diff(before: &Rules, after: &Rules, known: &[(String, String)]) ->
 
 fn of_one(name: &str, was: &[Ruled], is: &[Ruled]) -> Vec<Change> {
     let told = |of: &[Ruled], field: fn(&Ruled) -> &str| of.iter().map(field).collect::<Vec<_>>().join(" / ");
-    let fields: [(&str, fn(&Ruled) -> &str); 3] =
-        [("reads", |rule| &rule.reads), ("for", |rule| &rule.pending), ("severity", |rule| &rule.severity)];
+    type Field = (&'static str, fn(&Ruled) -> &str);
+    let fields: [Field; 3] = [("reads", |rule| &rule.reads), ("for", |rule| &rule.pending), ("severity", |rule| &rule.severity)];
     let differs = fields.into_iter().filter_map(|(field, of)| {
         let (before, after) = (told(was, of), told(is, of));
         (before != after).then(|| Change::RuleChanged { metric: name.to_owned(), field: field.to_owned(), before, after })

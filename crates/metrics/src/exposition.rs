@@ -38,7 +38,7 @@ pub struct ParseError {
     pub why: String,
 }
 
-/// Reads a page; what is decided where it is odd is told in [`crate::scan`].
+/// Reads a page; what is decided where it is odd is told in `scan.rs`.
 ///
 /// # Errors
 /// At the first line that is not of the format.

@@ -274,7 +274,7 @@ impl<'a> Domain<'a> {
     /// The share of its memory that the guest uses: it fills while it boots, then in waves.
     fn used(&self) -> f64 {
         let full = self.wave("memory", 0.25, 0.5).at(self.active).min(0.97);
-        full * (self.active / 30.0).min(1.0).max(0.1)
+        full * (self.active / 30.0).clamp(0.1, 1.0)
     }
 
     /// What virt-handler tells of it.
