@@ -93,6 +93,12 @@ impl Served {
     pub fn object(&self, namespace: &str, name: &str) -> String {
         format!("{}/{name}", self.collection(namespace))
     }
+
+    /// Whether it is this resource of this group; the core group has no name.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        let own = self.base.strip_prefix("/apis/").map_or("", |rest| rest.split('/').next().unwrap_or_default());
+        self.plural == plural && own == group
+    }
 }
 
 /// A cluster's API.

@@ -206,10 +206,8 @@ impl Client {
         {
             self.registry.set_summary(name, &labels, &[(0.5, value), (0.9, value), (0.99, value)], value, 1);
         }
-        for name in ["reflector_watches_total", "reflector_short_watches_total"] {
-            self.registry.add(name, &labels, f64::from(u8::from(name == "reflector_watches_total")));
-        }
-        for name in ["reflector_watch_duration_seconds", "reflector_items_per_watch"] {
+        self.registry.add("reflector_watches_total", &labels, 1.0);
+        for name in ["reflector_short_watches_total", "reflector_watch_duration_seconds", "reflector_items_per_watch"] {
             self.registry.touch(name, &labels);
         }
     }

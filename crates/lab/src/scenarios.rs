@@ -1,6 +1,8 @@
 //! Scenarios on an embedded lab: finding the files, running them, holding snapshots against their files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -167,6 +169,20 @@ pub fn snapshot_file(source: &str, expression: &str, text: &str) -> String {
     format!("---\nsource: {source}\nexpression: {expression}\n---\n{}\n", text.trim_end())
 }
 
+/// A resource that a scenario names. Its names are kept, once each, as long as the program lives.
+fn resource(group: &str, plural: &str) -> Gr {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let kept = |name: &str| {
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(name).copied().unwrap_or_else(|| {
+            let kept: &'static str = name.to_owned().leak();
+            names.insert(kept);
+            kept
+        })
+    };
+    Gr::of(kept(group), kept(plural))
+}
+
 /// An embedded lab as scenarios see it.
 struct Bench {
     lab: Lab,
@@ -283,9 +299,7 @@ impl scenario::Lab for Bench {
     }
 
     fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
-        // Names of resources live as long as the program; scenarios name few.
-        let (group, plural): (&'static str, &'static str) = (wanted.group.clone().leak(), wanted.resource.clone().leak());
-        let all = self.client.list(Gr::of(group, plural), &wanted.namespace).into_iter();
+        let all = self.client.list(resource(&wanted.group, &wanted.resource), &wanted.namespace).into_iter();
         let named = |found: &Value| wanted.name.as_deref().is_none_or(|name| object::name(found) == name);
         let found = all.filter(named).collect();
         Box::pin(async move { Ok(found) })
@@ -328,9 +342,7 @@ impl scenario::Lab for Bench {
     fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>> {
         Box::pin(async move {
             let selector = LabelSelector::parse(delete.labels.as_deref().unwrap_or_default()).map_err(|error| failed(&error))?;
-            // Names of resources live as long as the program; scenarios name few.
-            let (group, plural): (&'static str, &'static str) = (delete.group.clone().leak(), delete.resource.clone().leak());
-            let gr = Gr::of(group, plural);
+            let gr = resource(&delete.group, &delete.resource);
             let mut count = 0;
             for found in self.client.list(gr, &delete.namespace) {
                 let named = delete.name.as_deref().is_none_or(|name| object::name(&found) == name);

@@ -1,5 +1,6 @@
 //! `lab vm`: virtual machines, many at a time. With one, kubectl is as good.
 
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -106,7 +107,7 @@ impl Where {
         let api = Api::new(crate::reach::kube_client(&dir.kubeconfig(), None).await?);
         let kinds = api.all_kinds().await?;
         let find = |plural: &str| {
-            let found = kinds.iter().find(|kind| kind.plural == plural && kind.base.starts_with("/apis/kubevirt.io/"));
+            let found = kinds.iter().find(|kind| kind.is("kubevirt.io", plural));
             let missing = || {
                 Failure::new(Exit::EnvironmentMissing, "this cluster has no VirtualMachines")
                     .hint("is KubeVirt up? see `lab status`")
@@ -196,9 +197,9 @@ impl Create {
     async fn wait(&self, machines: &Machines, names: &[String]) -> Result<()> {
         let started = Instant::now();
         let progress = Progress::new("running", names.len());
+        let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
         loop {
             let vmis = machines.api.list(&machines.vmis.collection(&self.place.namespace)).await?;
-            let wanted: std::collections::HashSet<&str> = names.iter().map(String::as_str).collect();
             let running =
                 vmis.iter().filter(|vmi| wanted.contains(object::name(vmi)) && vmi["status"]["phase"] == "Running").count();
             progress.at(running);
@@ -259,9 +260,10 @@ impl List {
         let machines = self.place.open().await?;
         let vms = machines.api.list(&machines.vms.collection(&self.place.namespace)).await?;
         let vmis = machines.api.list(&machines.vmis.collection(&self.place.namespace)).await?;
+        let by_name: HashMap<&str, &Value> = vmis.iter().map(|vmi| (object::name(vmi), vmi)).collect();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let row = |vm: &Value| {
-            let vmi = vmis.iter().find(|vmi| object::name(vmi) == object::name(vm)).unwrap_or(&Value::Null);
+            let vmi = by_name.get(object::name(vm)).copied().unwrap_or(&Value::Null);
             let status = &vmi["status"];
             [
                 object::name(vm).to_owned(),

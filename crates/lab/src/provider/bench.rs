@@ -237,11 +237,7 @@ impl ClusterBench {
     }
 
     async fn kind_of(&self, group: &str, plural: &str) -> Result<Option<Served>> {
-        let of_group = |base: &str| match base.strip_prefix("/apis/") {
-            Some(rest) => rest.split('/').next() == Some(group),
-            None => group.is_empty(),
-        };
-        Ok(self.api.all_kinds().await?.into_iter().find(|kind| kind.plural == plural && of_group(&kind.base)))
+        Ok(self.api.all_kinds().await?.into_iter().find(|kind| kind.is(group, plural)))
     }
 
     /// The pods of KubeVirt that have metrics.
