@@ -47,7 +47,7 @@ enum Task {
     Apiserver(External),
     /// Check what the compiler does not: files that grow too long, modules that do not say what they are for.
     Tidy,
-    /// Write generated files: the JSON schemas of scenarios and fault files, the table of built-in types.
+    /// Write generated files: the JSON schemas of scenarios, fault files and releases, the table of built-in types.
     Codegen,
     /// Write the image of the fault proxy, from a static program and nothing else.
     Image(image::Image),
@@ -129,7 +129,7 @@ fn codegen() -> Result<ExitCode> {
     }
     let program = build_lab()?;
     std::fs::create_dir_all(root().join("schemas"))?;
-    for (command, file) in [("scenario", "scenario"), ("fault", "faults")] {
+    for (command, file) in [("scenario", "scenario"), ("fault", "faults"), ("contract", "release")] {
         let output = Command::new(&program).args([command, "schema"]).output()?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         std::fs::write(root().join(format!("schemas/{file}.schema.json")), output.stdout)?;

@@ -258,8 +258,18 @@ impl Client {
     /// # Errors
     /// 404 where the resource is not served.
     pub fn watch(&self, gr: Gr) -> Result<Watcher, Status> {
+        self.watch_labelled(gr, "")
+    }
+
+    /// The same of the objects that a label selector takes; an empty one takes all. The selector is the program's own: it goes into the
+    /// request as it is.
+    ///
+    /// # Errors
+    /// As for [`Client::watch`], and 400 for a selector that is none.
+    pub fn watch_labelled(&self, gr: Gr, selector: &'static str) -> Result<Watcher, Status> {
         let path = self.path(gr, "", "", "")?;
-        match self.send(http::Method::GET, &format!("{path}?watch=true"), "", &Value::Null)? {
+        let query = if selector.is_empty() { String::new() } else { format!("&labelSelector={selector}") };
+        match self.send(http::Method::GET, &format!("{path}?watch=true{query}"), "", &Value::Null)? {
             Reply::Watch(watcher) => Ok(*watcher),
             _ => Err(Status::no_such_resource()),
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use kubeapi::object;
@@ -42,9 +42,26 @@ pub struct Stored {
     pub(crate) json: Bytes,
     /// How many bytes apiVersion and kind take, with the opening brace.
     head: usize,
+    /// The tree that readers share, as long as one of them holds it.
+    tree: Mutex<Weak<Value>>,
 }
 
 impl Stored {
+    /// The object's uid.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.is_deleting
+    }
+
+    /// `NAMESPACE/NAME`, or the name of an object without namespace.
+    pub fn key(&self) -> String {
+        if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }
+    }
+
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
     }
@@ -63,6 +80,22 @@ impl Stored {
     pub fn value(&self) -> Value {
         // What is stored was serialised by us; it parses.
         serde_json::from_slice(&self.json).unwrap_or(Value::Null)
+    }
+
+    /// The object as caches want it: parsed once for all who hold it, since a tree takes ten times the memory of its text, and without
+    /// `managedFields`, which are half of that (an update without them leaves them as they are).
+    pub fn shared(&self) -> Arc<Value> {
+        let mut tree = self.tree.lock().expect("no panic while held");
+        if let Some(shared) = tree.upgrade() {
+            return shared;
+        }
+        let mut value = self.value();
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+        let shared = Arc::new(value);
+        *tree = Arc::downgrade(&shared);
+        shared
     }
 }
 
@@ -352,7 +385,8 @@ impl Draft {
         json.extend_from_slice(&start);
         json.extend_from_slice(number.as_bytes());
         json.extend_from_slice(&end);
-        Arc::new(Stored { namespace, name, revision, is_deleting, labels, owners, uid, api_version, json: json.into(), head })
+        let (json, tree) = (json.into(), Mutex::default());
+        Arc::new(Stored { namespace, name, revision, is_deleting, labels, owners, uid, api_version, json, head, tree })
     }
 }
 

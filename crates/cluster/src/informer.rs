@@ -1,4 +1,5 @@
-//! A local, parsed copy of a resource, kept current by a watch; or only the news that something has changed.
+//! A local, parsed copy of a resource, kept current by a watch; or only the news that something has changed. Copies in one process share
+//! their trees, and have no `managedFields`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,24 @@ pub struct Informer {
     watcher: Option<Watcher>,
     objects: BTreeMap<String, Arc<Value>>,
     lists: u64,
+    selector: &'static str,
+    trim: Option<fn(&mut Value)>,
 }
 
 impl Informer {
     /// An informer that has seen nothing yet.
     pub fn new(client: &Client, gr: Gr) -> Self {
-        Self { client: client.clone(), gr, watcher: None, objects: BTreeMap::new(), lists: 0 }
+        Self { client: client.clone(), gr, watcher: None, objects: BTreeMap::new(), lists: 0, selector: "", trim: None }
+    }
+
+    /// An informer of the objects that a label selector takes.
+    pub fn labelled(client: &Client, gr: Gr, selector: &'static str) -> Self {
+        Self { selector, ..Self::new(client, gr) }
+    }
+
+    /// An informer that keeps no more than what `trim` leaves, for a resource that there may be ten thousand of.
+    pub(crate) fn trimmed(client: &Client, gr: Gr, trim: fn(&mut Value)) -> Self {
+        Self { trim: Some(trim), ..Self::new(client, gr) }
     }
 
     /// Takes in what changed since the last call; whether anything did.
@@ -28,7 +41,7 @@ impl Informer {
             let watcher = match &mut self.watcher {
                 Some(watcher) => watcher,
                 None => {
-                    let Ok(watcher) = self.client.watch(self.gr) else {
+                    let Ok(watcher) = self.client.watch_labelled(self.gr, self.selector) else {
                         // Its kind is not served, or not any more: there are none.
                         changed |= !self.objects.is_empty();
                         self.objects.clear();
@@ -46,11 +59,18 @@ impl Informer {
                     for event in events {
                         match event {
                             WatchEvent::Added(stored) | WatchEvent::Modified(stored) => {
-                                let value = stored.value();
-                                self.objects.insert(kubeapi::object::key(&value), Arc::new(value));
+                                let object = match self.trim {
+                                    None => stored.shared(),
+                                    Some(trim) => {
+                                        let mut object = stored.value();
+                                        trim(&mut object);
+                                        Arc::new(object)
+                                    }
+                                };
+                                self.objects.insert(stored.key(), object);
                             }
                             WatchEvent::Deleted(stored) => {
-                                self.objects.remove(&kubeapi::object::key(&stored.value()));
+                                self.objects.remove(&stored.key());
                             }
                             WatchEvent::Bookmark { .. } => {}
                         }

@@ -16,9 +16,17 @@ use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::sync::watch;
 use wire::Body;
 
+/// Where lines go. A run that says nothing has no file: there may be more containers than files may be open.
+enum Sink {
+    Silent,
+    Open(File),
+    /// It cannot be written, which was said, or the run has ended.
+    Closed,
+}
+
 struct Run {
     path: PathBuf,
-    file: Mutex<Option<File>>,
+    file: Mutex<Sink>,
     /// Bytes written; closed when the container ended.
     length: watch::Sender<u64>,
     ended: watch::Sender<bool>,
@@ -39,7 +47,16 @@ impl LogWriter {
         let Some(run) = &self.0 else { return };
         let stamped = format!("{} {line}\n", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ"));
         let mut file = run.file.lock().expect("no panic while held");
-        let Some(open) = file.as_mut() else { return };
+        if matches!(*file, Sink::Silent) {
+            *file = match run.create() {
+                Ok(open) => Sink::Open(open),
+                Err(error) => {
+                    tracing::warn!(%error, path = %run.path.display(), "cannot keep a log");
+                    Sink::Closed
+                }
+            };
+        }
+        let Sink::Open(open) = &mut *file else { return };
         match open.write_all(stamped.as_bytes()) {
             Ok(()) => run.length.send_modify(|length| *length += stamped.len() as u64),
             Err(error) => {
@@ -50,7 +67,7 @@ impl LogWriter {
 
     pub(crate) fn end(&self) {
         if let Some(run) = &self.0 {
-            *run.file.lock().expect("no panic while held") = None;
+            *run.file.lock().expect("no panic while held") = Sink::Closed;
             run.ended.send_replace(true);
         }
     }
@@ -78,11 +95,12 @@ impl LogStore {
         let mut runs = self.runs.lock().expect("no panic while held");
         let of = runs.entry((object::uid(pod).to_owned(), container.to_owned())).or_default();
         let path = folder.join(format!("{}.log", of.len()));
-        let file = std::fs::create_dir_all(&folder)
-            .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
-            .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "cannot keep a log"))
-            .ok();
-        let run = Arc::new(Run { path, file: Mutex::new(file), length: watch::Sender::new(0), ended: watch::Sender::new(false) });
+        let run = Arc::new(Run {
+            path,
+            file: Mutex::new(Sink::Silent),
+            length: watch::Sender::new(0),
+            ended: watch::Sender::new(false),
+        });
         of.push(run.clone());
         LogWriter(Some(run))
     }
@@ -201,6 +219,13 @@ impl LogStore {
 }
 
 impl Run {
+    fn create(&self) -> std::io::Result<File> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        OpenOptions::new().create(true).append(true).open(&self.path)
+    }
+
     /// Hands over what is written after `shown` bytes, in whole lines, until the container has ended or `take` says no.
     async fn follow<F: Future<Output = bool>>(&self, mut shown: usize, mut take: impl FnMut(String) -> F) {
         let mut length = self.length.subscribe();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use promql_parser::label::Matcher;
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier, VectorSelector};
+use promql_parser::util::{ExprVisitor, walk_expr};
 use serde::Serialize;
 
 use crate::schema::Schema;
@@ -331,19 +332,38 @@ fn is_literal(expression: &Expr) -> bool {
     matches!(expression, Expr::NumberLiteral(_) | Expr::StringLiteral(_))
 }
 
+/// Collects what selectors name, from left to right.
+struct Names(Vec<String>);
+
+impl ExprVisitor for Names {
+    type Error = std::convert::Infallible;
+
+    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Self::Error> {
+        let selector = match expression {
+            Expr::VectorSelector(selector) => selector,
+            Expr::MatrixSelector(matrix) => &matrix.vs,
+            _ => return Ok(true),
+        };
+        let by_matcher = || selector.matchers.matchers.iter().find(|matcher| matcher.name == "__name__");
+        self.0.extend(selector.name.clone().or_else(|| by_matcher().map(|matcher| format!("{{{matcher}}}"))));
+        Ok(true)
+    }
+}
+
+fn names(expression: &Expr) -> Vec<String> {
+    let mut names = Names(Vec::new());
+    let Ok(_) = walk_expr(&mut names, expression);
+    names.0
+}
+
+/// The metrics that an expression of PromQL asks for, whether they are there or not. One that cannot be read asks for none.
+pub(crate) fn asked_for(expression: &str) -> BTreeSet<String> {
+    promql_parser::parser::parse(expression).map(|parsed| names(&parsed).into_iter().collect()).unwrap_or_default()
+}
+
 /// The first metric of an expression, to name it.
 fn first_metric(expression: &Expr) -> Option<String> {
-    match expression {
-        Expr::VectorSelector(selector) => selector.name.clone(),
-        Expr::MatrixSelector(matrix) => matrix.vs.name.clone(),
-        Expr::Paren(inner) => first_metric(&inner.expr),
-        Expr::Unary(inner) => first_metric(&inner.expr),
-        Expr::Subquery(inner) => first_metric(&inner.expr),
-        Expr::Aggregate(aggregate) => first_metric(&aggregate.expr),
-        Expr::Binary(binary) => first_metric(&binary.lhs).or_else(|| first_metric(&binary.rhs)),
-        Expr::Call(call) => call.args.args.iter().find_map(|argument| first_metric(argument)),
-        Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => None,
-    }
+    names(expression).into_iter().next()
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::diff::Change;
-use crate::expression::check_expression;
-use crate::schema::Schema;
+use crate::expression::asked_for;
 
 /// A rule, without what it says to people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,14 +39,8 @@ pub fn rules(groups: &Value) -> Rules {
         let alert = rule["alert"].is_string();
         let name = if alert { &rule["alert"] } else { &rule["record"] };
         let expression = text(&rule["expr"]).split_whitespace().collect::<Vec<_>>().join(" ");
-        let reads = check_expression(&expression, &Schema::default()).map(|found| found.read).unwrap_or_default();
-        let ruled = Ruled {
-            expression,
-            reads: reads.into_iter().collect::<Vec<_>>().join(", "),
-            alert,
-            pending: text(&rule["for"]),
-            severity: text(&rule["labels"]["severity"]),
-        };
+        let reads = asked_for(&expression).into_iter().collect::<Vec<_>>().join(", ");
+        let ruled = Ruled { expression, reads, alert, pending: text(&rule["for"]), severity: text(&rule["labels"]["severity"]) };
         rules.entry(text(name)).or_default().push(ruled);
     }
     rules.values_mut().for_each(|same| same.sort());

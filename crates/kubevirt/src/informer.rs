@@ -1,7 +1,9 @@
 //! A reflector: list, then watch, again from the last version when the watch ends, from a new list when that fails.
+//!
+//! What it knows it keeps as text: there may be ten thousand objects in the caches of several replicas, and a tree takes ten times as much.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,13 +49,40 @@ impl From<List<Named>> for List<Value> {
     }
 }
 
+/// An object in a cache.
+#[derive(Clone)]
+pub(crate) struct Cached {
+    version: Arc<str>,
+    text: Arc<[u8]>,
+}
+
+impl Cached {
+    fn of(object: &Value) -> Self {
+        let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().into();
+        // Writing to memory does not fail.
+        Self { version, text: serde_json::to_vec(object).unwrap_or_default().into() }
+    }
+
+    /// Its `resourceVersion`.
+    pub(crate) fn version(&self) -> &Arc<str> {
+        &self.version
+    }
+
+    /// The object.
+    pub(crate) fn value(&self) -> Arc<Value> {
+        Arc::new(serde_json::from_slice(&self.text).unwrap_or_default())
+    }
+}
+
 /// What a reflector knows.
 pub(crate) struct Informer {
     spec: InformerSpec,
     path: String,
     selectors: String,
     /// Objects by key.
-    objects: Mutex<BTreeMap<String, Arc<Value>>>,
+    objects: Mutex<BTreeMap<String, Cached>>,
+    /// Counts the changes of `objects`.
+    generation: AtomicU64,
     /// Whether the first list is in; told again with each change.
     synced: watch::Sender<bool>,
     /// Who is told of each object that changed: what it was, and what it is.
@@ -106,6 +135,7 @@ impl Informer {
             path,
             selectors,
             objects: Mutex::default(),
+            generation: AtomicU64::new(0),
             synced: watch::Sender::new(false),
             handlers: Mutex::default(),
             reflector: reflector_name(spec.origin.as_deref().unwrap_or("tools/cache/reflector.go:205")),
@@ -117,25 +147,41 @@ impl Informer {
         let (sender, receiver) = mpsc::unbounded_channel();
         let objects = self.objects.lock().expect("no panic while held");
         for (key, object) in objects.iter() {
-            let _ = sender.send(Change { key: key.clone(), before: None, after: Some(object.clone()) });
+            let _ = sender.send(Change { key: key.clone(), before: None, after: Some(object.value()) });
         }
         self.handlers.lock().expect("no panic while held").push(sender);
         receiver
     }
 
-    fn tell(&self, change: &Change) {
-        self.handlers.lock().expect("no panic while held").retain(|handler| handler.send(change.clone()).is_ok());
+    fn tell(&self, key: &str, before: Option<&Cached>, after: Option<&Cached>) {
+        let mut handlers = self.handlers.lock().expect("no panic while held");
+        if handlers.is_empty() {
+            return;
+        }
+        let change = Change { key: key.to_owned(), before: before.map(Cached::value), after: after.map(Cached::value) };
+        handlers.retain(|handler| handler.send(change.clone()).is_ok());
     }
 
-    /// Everything that it knows, by key.
-    pub(crate) fn entries(&self) -> Vec<(String, Arc<Value>)> {
+    /// How often anything has changed. What is read after it may be newer, never older.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Everything that it knows, by key, unparsed.
+    pub(crate) fn cached(&self) -> Vec<(String, Cached)> {
         let objects = self.objects.lock().expect("no panic while held");
         objects.iter().map(|(key, object)| (key.clone(), object.clone())).collect()
     }
 
+    /// Everything that it knows, by key.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (String, Arc<Value>)> {
+        self.cached().into_iter().map(|(key, object)| (key, object.value()))
+    }
+
     /// The object of a key.
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Value>> {
-        self.objects.lock().expect("no panic while held").get(key).cloned()
+        let cached = self.objects.lock().expect("no panic while held").get(key).cloned();
+        cached.map(|object| object.value())
     }
 
     /// The last word of the path, and whether only some are watched.
@@ -163,7 +209,7 @@ impl Informer {
 
     /// The objects that are known now.
     pub(crate) fn objects(&self) -> Vec<Arc<Value>> {
-        self.objects.lock().expect("no panic while held").values().cloned().collect()
+        self.entries().map(|(_, object)| object).collect()
     }
 
     /// The object, if it watches this collection, in one namespace or in all, and knows it.
@@ -181,7 +227,7 @@ impl Informer {
     }
 
     /// What is kept of an object: of pods no more than is looked at, for there may be ten thousand.
-    fn kept(&self, mut object: Value) -> Arc<Value> {
+    fn kept(&self, mut object: Value) -> Cached {
         if self.resource().0 == "pods" {
             object["metadata"]["managedFields"].take();
             object["metadata"]["annotations"].take();
@@ -195,7 +241,7 @@ impl Informer {
         } else if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
-        Arc::new(object)
+        Cached::of(&object)
     }
 
     fn go_type(&self) -> String {
@@ -241,7 +287,7 @@ impl Informer {
         };
         let list = list.unwrap_or_default();
         let version = list.metadata["resourceVersion"].as_str().unwrap_or("0").to_owned();
-        let objects: BTreeMap<String, Arc<Value>> =
+        let objects: BTreeMap<String, Cached> =
             list.items.into_iter().map(|item| (object::key(&item), self.kept(item))).collect();
         let count = objects.len();
         self.replace(objects);
@@ -250,17 +296,18 @@ impl Informer {
     }
 
     /// Takes what a list had for all that there is.
-    fn replace(&self, new: BTreeMap<String, Arc<Value>>) {
+    fn replace(&self, new: BTreeMap<String, Cached>) {
         let mut objects = self.objects.lock().expect("no panic while held");
         let old = std::mem::replace(&mut *objects, new);
+        self.generation.fetch_add(1, Ordering::Release);
         for (key, before) in &old {
-            let after = objects.get(key).cloned();
-            if after.as_ref() != Some(before) {
-                self.tell(&Change { key: key.clone(), before: Some(before.clone()), after });
+            let after = objects.get(key);
+            if after.is_none_or(|after| after.text != before.text) {
+                self.tell(key, Some(before), after);
             }
         }
         for (key, after) in objects.iter().filter(|(key, _)| !old.contains_key(*key)) {
-            self.tell(&Change { key: key.clone(), before: None, after: Some(after.clone()) });
+            self.tell(key, None, Some(after));
         }
     }
 
@@ -328,16 +375,17 @@ impl Informer {
                 let key = object::key(&object);
                 let after = self.kept(object);
                 let before = objects.insert(key.clone(), after.clone());
-                self.tell(&Change { key, before, after: Some(after) });
+                self.tell(&key, before.as_ref(), Some(&after));
             }
             Some("DELETED") => {
                 let key = object::key(&object);
                 let before = objects.remove(&key);
-                self.tell(&Change { key, before, after: None });
+                self.tell(&key, before.as_ref(), None);
             }
             Some("BOOKMARK") => {}
             _ => return None,
         }
+        self.generation.fetch_add(1, Ordering::Release);
         drop(objects);
         self.synced.send_replace(true);
         version

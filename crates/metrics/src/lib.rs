@@ -6,6 +6,7 @@ mod exposition;
 pub mod go_regex;
 mod names;
 mod normal;
+mod order;
 mod prometheus;
 mod record;
 mod registry;

@@ -5,55 +5,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::exposition::ParseError;
 use crate::normal::{Bound, Normaliser};
+use crate::order;
 use crate::scan::{Line, Scanner, unescaped};
 use crate::series::Series;
 
 /// Values of one label that are remembered in normal form; more than this are made anew each time.
 const REMEMBERED: usize = 100_000;
-
-/// Keys are hashes already.
-#[derive(Default)]
-struct Same(u64);
-
-impl Hasher for Same {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
-
-type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Same>>;
-
-/// A multiplication whose high half is mixed into the low one, as wyhash and its kin do.
-fn mix(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
-    (wide as u64) ^ (wide >> 64) as u64
-}
-
-/// A hash of bytes, keyed by the process.
-fn hash(key: u64, bytes: &[u8]) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = key ^ (bytes.len() as u64).wrapping_mul(ODD);
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        state = mix(state ^ word, ODD ^ key);
-    }
-    let mut last = [0; 8];
-    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    mix(state ^ u64::from_le_bytes(last), ODD)
-}
 
 /// No place in a page.
 const NOWHERE: u32 = u32::MAX;
@@ -70,8 +33,8 @@ struct Entry {
 }
 
 /// Takes series in and writes them in normal form.
+#[derive(Default)]
 pub struct Recorder {
-    normaliser: Normaliser,
     /// Labels of all series: name, 0, value, 0, and so on, in order of the names.
     arena: Vec<u8>,
     entries: Vec<Entry>,
@@ -80,37 +43,45 @@ pub struct Recorder {
     known: HashTable<u32>,
     bounds: Vec<String>,
     bound_numbers: HashMap<String, u16>,
-    /// Values in normal form by the hash of label and value.
-    values: ByHash<Known>,
-    key: u64,
+    values: Values,
+    hasher: DefaultHashBuilder,
     notices: Vec<String>,
     /// The pairs of the series at hand, reused.
     scratch: Vec<u8>,
 }
 
-impl Default for Recorder {
-    fn default() -> Self {
-        Self {
-            normaliser: Normaliser::default(),
-            arena: Vec::new(),
-            entries: Vec::new(),
-            names: BTreeMap::new(),
-            known: HashTable::new(),
-            bounds: Vec::new(),
-            bound_numbers: HashMap::new(),
-            values: ByHash::default(),
-            key: RandomState::new().hash_one(0u8),
-            notices: Vec::new(),
-            scratch: Vec::new(),
-        }
-    }
-}
-
 /// A value that was put into normal form; nothing where it is that already.
 struct Known {
+    hash: u64,
     label: String,
     value: String,
     normal: Option<String>,
+}
+
+/// Puts values into normal form, those that it knows without thinking.
+#[derive(Default)]
+struct Values {
+    normaliser: Normaliser,
+    known: HashTable<Known>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Values {
+    /// Writes a value in normal form.
+    fn write(&mut self, label: &str, value: &str, out: &mut Vec<u8>) {
+        let hash = self.hasher.hash_one((label, value));
+        if let Some(known) = self.known.find(hash, |known| known.value == value && known.label == label) {
+            out.extend_from_slice(known.normal.as_deref().unwrap_or(value).as_bytes());
+            return;
+        }
+        let found = self.normaliser.value(label, value);
+        out.extend_from_slice(found.as_bytes());
+        if self.known.len() < REMEMBERED {
+            let normal = if let std::borrow::Cow::Owned(new) = found { Some(new) } else { None };
+            let new = Known { hash, label: label.to_owned(), value: value.to_owned(), normal };
+            self.known.insert_unique(hash, new, |known| known.hash);
+        }
+    }
 }
 
 /// A label at its place among the labels of a line.
@@ -180,7 +151,7 @@ impl Recorder {
                         place.raw = raw;
                         let value = unescaped(raw, *escaped);
                         place.normal.clear();
-                        Self::normal(&self.normaliser, &mut self.values, self.key, label, &value, &mut place.normal);
+                        self.values.write(label, &value, &mut place.normal);
                     }
                     self.scratch.extend_from_slice(&place.normal);
                 } else if *escaped {
@@ -193,7 +164,7 @@ impl Recorder {
             // A page of more than 4 GiB is not looked at so closely.
             let place = u32::try_from(scanner.start).unwrap_or(NOWHERE);
             if let Some(earlier) = self.enter(number, bound.as_deref(), place) {
-                seen.again(self.key, text, [earlier, place])?;
+                seen.again(text, [earlier, place])?;
             }
         }
         self.notices.append(&mut scanner.notices);
@@ -216,7 +187,7 @@ impl Recorder {
             }
             self.scratch.extend_from_slice(label.as_bytes());
             self.scratch.push(0);
-            Self::normal(&self.normaliser, &mut self.values, self.key, label, value, &mut self.scratch);
+            self.values.write(label, value, &mut self.scratch);
             self.scratch.push(0);
         }
         let _ = self.enter(number, bound.as_deref(), NOWHERE);
@@ -235,7 +206,7 @@ impl Recorder {
     fn treatment(&self, label: &str) -> Treatment {
         match label {
             "le" => Treatment::Bound,
-            label if self.normaliser.touches(label) => Treatment::Normalised,
+            label if self.values.normaliser.touches(label) => Treatment::Normalised,
             _ => Treatment::AsItIs,
         }
     }
@@ -249,24 +220,9 @@ impl Recorder {
         number
     }
 
-    /// Writes a value in normal form.
-    fn normal(normaliser: &Normaliser, values: &mut ByHash<Known>, key: u64, label: &str, value: &str, out: &mut Vec<u8>) {
-        let key = hash(hash(key, label.as_bytes()), value.as_bytes());
-        if let Some(known) = values.get(&key).filter(|known| known.value == value && known.label == label) {
-            out.extend_from_slice(known.normal.as_deref().unwrap_or(value).as_bytes());
-            return;
-        }
-        let found = normaliser.value(label, value);
-        out.extend_from_slice(found.as_bytes());
-        if values.len() < REMEMBERED {
-            let normal = if let std::borrow::Cow::Owned(new) = found { Some(new) } else { None };
-            values.insert(key, Known { label: label.to_owned(), value: value.to_owned(), normal });
-        }
-    }
-
     /// The series at hand is of this family. The place of an earlier line of the page that is the same in normal form, bounds included.
     fn enter(&mut self, family: u32, bound: Option<&str>, place: u32) -> Option<u32> {
-        let hash = hash(self.key ^ u64::from(family).wrapping_mul(0x2545_f491_4f6c_dd1d), &self.scratch);
+        let hash = self.hasher.hash_one((family, self.scratch.as_slice()));
         let bound = bound.map(|bound| self.bound(bound));
         let (entries, arena, scratch) = (&mut self.entries, &mut self.arena, &self.scratch);
         let same = |index: &u32| {
@@ -305,7 +261,7 @@ impl Recorder {
         if let Some(number) = self.bound_numbers.get(text) {
             return *number;
         }
-        let normal = self.normaliser.value("le", text).into_owned();
+        let normal = self.values.normaliser.value("le", text).into_owned();
         let number = self.bounds.iter().position(|known| *known == normal).unwrap_or_else(|| {
             self.bounds.push(normal);
             self.bounds.len() - 1
@@ -371,33 +327,31 @@ impl Recorder {
     }
 }
 
-/// Lines of a page that are alike in normal form, and what each is as it stands.
+/// Lines of a page that are alike in normal form, by what each is as it stands: the hash of its labels, and its place.
 #[derive(Default)]
-struct Seen(ByHash<u32>);
+struct Seen {
+    lines: HashTable<(u64, u32)>,
+    hasher: DefaultHashBuilder,
+}
 
 impl Seen {
     /// Refuses a line that an earlier one equals, timestamp included. The order of labels does not count.
-    fn again(&mut self, key: u64, text: &str, places: [u32; 2]) -> Result<(), ParseError> {
+    fn again(&mut self, text: &str, places: [u32; 2]) -> Result<(), ParseError> {
         for place in places {
             let Some(now) = As::of(text, place) else { continue };
-            let mut hash = hash(key, now.labels.as_bytes());
-            loop {
-                let earlier = match self.0.entry(hash) {
-                    std::collections::hash_map::Entry::Vacant(free) => {
-                        free.insert(place);
-                        break;
-                    }
-                    std::collections::hash_map::Entry::Occupied(taken) => *taken.get(),
-                };
-                if earlier == place {
-                    break;
+            let hash = self.hasher.hash_one(&now.labels);
+            let same =
+                |(_, earlier): &(u64, u32)| *earlier == place || As::of(text, *earlier).is_some_and(|earlier| earlier == now);
+            match self.lines.find(hash, same) {
+                None => {
+                    self.lines.insert_unique(hash, (hash, place), |(hash, _)| *hash);
                 }
-                if As::of(text, earlier).is_some_and(|earlier| earlier == now) {
+                Some((_, earlier)) if *earlier == place => {}
+                Some((_, earlier)) => {
                     let line = |place: u32| 1 + memchr::memchr_iter(b'\n', &text.as_bytes()[..place as usize]).count();
-                    let why = format!("this series of {} is on line {} already", now.name, line(earlier));
+                    let why = format!("this series of {} is on line {} already", now.name, line(*earlier));
                     return Err(ParseError { line: line(place), column: 1, why });
                 }
-                hash = hash.wrapping_add(1);
             }
         }
         Ok(())
@@ -422,60 +376,6 @@ impl<'a> As<'a> {
             let _ = write!(labels, "{label}=\"{raw}\",");
         }
         Some(Self { name, labels, timestamp })
-    }
-}
-
-/// Sorting texts that begin alike for a long way.
-mod order {
-    /// The byte at a depth; nothing comes before every byte.
-    fn at(text: &[u8], depth: usize) -> i32 {
-        text.get(depth).map_or(-1, |byte| i32::from(*byte))
-    }
-
-    /// Sorts by bytes: quicksort on one byte at a time in three parts, so that what all have in common is looked at once and not in every
-    /// comparison (Bentley and Sedgewick, "Fast Algorithms for Sorting and Searching Strings", 1997).
-    pub(super) fn sort<T: Copy>(texts: &mut [(&[u8], T)]) {
-        let mut left = vec![(0, texts.len(), 0)];
-        while let Some((from, to, mut depth)) = left.pop() {
-            let part = &mut texts[from..to];
-            if part.len() < 16 {
-                part.sort_unstable_by(|(a, _), (b, _)| a[depth.min(a.len())..].cmp(&b[depth.min(b.len())..]));
-                continue;
-            }
-            // What all have in common is passed at once.
-            let first = part[0].0;
-            let common = |(other, _): &(&[u8], T)| {
-                let rest = first[depth..].iter().zip(&other[depth..]);
-                rest.take_while(|(a, b)| a == b).count()
-            };
-            let passed = part.iter().map(common).min().unwrap_or_default();
-            depth += passed;
-            let middle = {
-                let mut three = [at(part[0].0, depth), at(part[part.len() / 2].0, depth), at(part[part.len() - 1].0, depth)];
-                three.sort_unstable();
-                three[1]
-            };
-            let (mut low, mut high, mut index) = (0, part.len(), 0);
-            while index < high {
-                match at(part[index].0, depth).cmp(&middle) {
-                    std::cmp::Ordering::Less => {
-                        part.swap(low, index);
-                        low += 1;
-                        index += 1;
-                    }
-                    std::cmp::Ordering::Greater => {
-                        high -= 1;
-                        part.swap(index, high);
-                    }
-                    std::cmp::Ordering::Equal => index += 1,
-                }
-            }
-            left.push((from, from + low, depth));
-            left.push((from + high, to, depth));
-            if middle >= 0 {
-                left.push((from + low, from + high, depth + 1));
-            }
-        }
     }
 }
 
@@ -561,17 +461,6 @@ mod tests {
         assert_eq!(recorded("a 1 1000\na 1 2000").unwrap(), "a\n  {}\n");
         // Two pods that differ in what is replaced are one in normal form.
         assert_eq!(recorded("a{instance=\"1.2.3.4:80\"} 1\na{instance=\"1.2.3.5:80\"} 1").unwrap().lines().count(), 3);
-    }
-
-    proptest! {
-        #[test]
-        fn texts_are_sorted_as_bytes_are(mut texts in prop::collection::vec("(aaaaaaaaaa|b)[a-c]{0,4}", 0..60)) {
-            let mut sorted: Vec<(&[u8], ())> = texts.iter().map(|text| (text.as_bytes(), ())).collect();
-            order::sort(&mut sorted);
-            let found: Vec<Vec<u8>> = sorted.into_iter().map(|(text, ())| text.to_vec()).collect();
-            texts.sort();
-            prop_assert_eq!(found, texts.into_iter().map(String::into_bytes).collect::<Vec<_>>());
-        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::series::write_labels;
 
 /// The type of a family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Only rises.

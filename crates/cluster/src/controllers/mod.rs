@@ -93,7 +93,7 @@ impl View {
     fn new(client: &Client) -> Self {
         let informer = |gr| Informer::new(client, gr);
         Self {
-            pods: informer(PODS),
+            pods: Informer::trimmed(client, PODS, looked_at),
             services: informer(SERVICES),
             nodes: informer(NODES),
             endpoints: informer(ENDPOINTS),
@@ -243,6 +243,35 @@ fn perform(client: &Client, action: Action) -> bool {
         tracing::debug!(%status, ?action, "a controller's action failed");
     }
     result.is_ok()
+}
+
+/// Leaves of a pod what controllers look at.
+fn looked_at(pod: &mut Value) {
+    if let Some(metadata) = pod["metadata"].as_object_mut() {
+        metadata.retain(|field, _| !matches!(field.as_str(), "managedFields" | "annotations" | "generateName"));
+    }
+    let spec = pod["spec"].take();
+    for field in ["nodeName", "nodeSelector"] {
+        if let Some(value) = spec.get(field) {
+            pod["spec"][field] = value.clone();
+        }
+    }
+    let containers = spec["containers"].as_array().into_iter().flatten();
+    let with_ports: Value =
+        containers.filter_map(|container| container.get("ports")).map(|ports| json!({"ports": ports})).collect();
+    if with_ports.as_array().is_some_and(|containers| !containers.is_empty()) {
+        pod["spec"]["containers"] = with_ports;
+    }
+    let status = pod["status"].take();
+    for field in ["phase", "podIP"] {
+        if let Some(value) = status.get(field) {
+            pod["status"][field] = value.clone();
+        }
+    }
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let told = conditions.filter(|condition| matches!(condition["type"].as_str(), Some("Ready" | "PodScheduled")));
+    pod["status"]["conditions"] =
+        told.map(|condition| json!({"type": condition["type"], "status": condition["status"]})).collect();
 }
 
 /// Whether a pod counts as ready.

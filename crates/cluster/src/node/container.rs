@@ -198,11 +198,12 @@ pub(crate) async fn run(
         let watching = async {
             let ready = async {
                 let Some(probe) = &readiness else { return std::future::pending().await };
-                probe::follow(probe, |ready| status.update(index, |container| container.ready = ready)).await;
+                // On the heap, for a container without probes should not carry the connections of one with them.
+                Box::pin(probe::follow(probe, |ready| status.update(index, |container| container.ready = ready))).await;
             };
             let alive = async {
                 let Some(probe) = Probe::from_spec(&spec, "livenessProbe", address) else { return std::future::pending().await };
-                probe::until_dead(&probe).await;
+                Box::pin(probe::until_dead(&probe)).await;
             };
             tokio::select! { () = ready => {}, () = alive => {} }
         };

@@ -7,20 +7,18 @@ mod volumes;
 
 pub use volumes::ACCOUNT_PATH;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use apiserver::{Client, Gr};
-use kubeapi::object;
+use apiserver::{Client, Gr, WatchEvent};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::address::PodAddresses;
-use crate::informer::Informer;
 use crate::program::Images;
 use crate::runtime::Runtime;
 
@@ -128,37 +126,60 @@ fn register(shared: &Shared) {
     }
 }
 
-/// Starts a task for each pod of this node and tells it of changes.
+/// Starts a task for each pod of this node and tells it when the pod is to go.
 async fn follow(shared: Arc<Shared>, stop: CancellationToken, tasks: TaskTracker) {
-    let mut pods = Informer::new(&shared.client, PODS);
-    let mut running: HashMap<String, watch::Sender<Arc<Value>>> = HashMap::new();
+    // By uid: whether it is being deleted. Dropping the sender tells the pod's task that the object is gone.
+    let mut running: HashMap<String, watch::Sender<bool>> = HashMap::new();
     loop {
-        pods.sync();
-        let mut present = Vec::new();
-        for pod in pods.objects().filter(|pod| pod["spec"]["nodeName"] == shared.config.name.as_str()) {
-            let uid = object::uid(pod).to_owned();
-            present.push(uid.clone());
-            match running.get(&uid) {
-                Some(sender) => {
-                    sender.send_if_modified(|old| {
-                        let changed = !Arc::ptr_eq(old, pod);
-                        *old = pod.clone();
-                        changed
-                    });
-                }
-                None if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => {}
-                None => {
-                    let (sender, receiver) = watch::channel(pod.clone());
-                    running.insert(uid, sender);
-                    tasks.spawn(pod::run(shared.clone(), receiver, stop.clone()));
+        let Ok(mut watcher) = shared.client.watch(PODS) else {
+            tracing::error!("pods are not served");
+            return;
+        };
+        // What is there comes first. What is not among it went while the log was too short.
+        let mut present = Some(HashSet::new());
+        while let Ok(events) = watcher.take() {
+            for event in events {
+                match event {
+                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                        if let Some(present) = &mut present {
+                            present.insert(pod.uid().to_owned());
+                        }
+                        match running.get(pod.uid()) {
+                            Some(sender) => {
+                                sender.send_if_modified(|was| std::mem::replace(was, pod.is_deleting()) != pod.is_deleting());
+                            }
+                            None => {
+                                let Some(object) = to_run(&shared, pod.value()) else { continue };
+                                let (sender, receiver) = watch::channel(pod.is_deleting());
+                                running.insert(pod.uid().to_owned(), sender);
+                                tasks.spawn(pod::run(shared.clone(), object, receiver, stop.clone()));
+                            }
+                        }
+                    }
+                    WatchEvent::Deleted(pod) => {
+                        running.remove(pod.uid());
+                    }
+                    WatchEvent::Bookmark { .. } => {}
                 }
             }
-        }
-        // Dropping the sender tells the pod's task that the object is gone.
-        running.retain(|uid, _| present.contains(uid));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = pods.changed() => {}
+            if let Some(present) = present.take() {
+                running.retain(|uid, _| present.contains(uid));
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = watcher.changed() => {}
+            }
         }
     }
+}
+
+/// A pod of this node that has not ended yet, without what changes while it runs.
+fn to_run(shared: &Shared, mut pod: Value) -> Option<Arc<Value>> {
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if ended || pod["spec"]["nodeName"] != shared.config.name.as_str() {
+        return None;
+    }
+    pod.as_object_mut()?.remove("status");
+    pod["metadata"].as_object_mut()?.remove("managedFields");
+    Some(Arc::new(pod))
 }

@@ -101,9 +101,8 @@ impl PodStatus {
     }
 }
 
-/// Runs a pod until its object is gone or the lab stops.
-pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Value>>, lab: CancellationToken) {
-    let pod = object.borrow().clone();
+/// Runs a pod until its object is gone or the lab stops. `deleting` tells when it is to go; it is closed when the object is gone.
+pub(crate) async fn run(shared: Arc<Shared>, pod: Arc<Value>, mut deleting: watch::Receiver<bool>, lab: CancellationToken) {
     let Some(address) = shared.addresses.take() else {
         events::record(&shared.client, &pod, "node-agent", "Warning", "NoAddress", "no pod address is left");
         return;
@@ -124,7 +123,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
             () = stop.cancelled() => return,
         };
         for spec in pod["spec"]["initContainers"].as_array().into_iter().flatten() {
-            container::run_init(&shared, &pod, &Arc::new(spec.clone()), address, &volumes, &stop).await;
+            Box::pin(container::run_init(&shared, &pod, &Arc::new(spec.clone()), address, &volumes, &stop)).await;
         }
         let keep_current = volumes.follow(&shared, &pod);
         let containers = futures_util::future::join_all(specs.iter().enumerate().map(|(index, spec)| {
@@ -139,7 +138,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
     let mut done = false;
     let mut deleted = false;
     loop {
-        if object::is_deleting(&object.borrow()) {
+        if *deleting.borrow_and_update() {
             deleted = true;
             stop.cancel();
         }
@@ -148,7 +147,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut object: watch::Receiver<Arc<Val
         }
         tokio::select! {
             () = &mut work, if !done => done = true,
-            changed = object.changed() => {
+            changed = deleting.changed() => {
                 if changed.is_err() {
                     stop.cancel();
                     if !done {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The files, oldest first.
-const FILES: &[&str] = &[
+pub(super) const FILES: &[&str] = &[
     include_str!("../../releases/v0.11.0.yaml"),
     include_str!("../../releases/v0.21.0.yaml"),
     include_str!("../../releases/v0.46.0.yaml"),

@@ -3,10 +3,12 @@
 mod chain;
 mod objects;
 mod rules;
+mod schema;
 
 use std::collections::BTreeMap;
 
 use metrics::{Family, Kind};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -37,10 +39,11 @@ pub enum ReleaseError {
 }
 
 /// A family of the catalogue, with what it shows at first.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CatalogueFamily {
-    /// Its name.
+    /// Its name; in the files, the key.
+    #[schemars(skip)]
     pub name: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -90,7 +93,7 @@ impl CatalogueFamily {
 }
 
 /// How a component watches a resource.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct InformerSpec {
     /// The collection's path; `{namespace}` is the release's namespace.
@@ -113,7 +116,7 @@ pub struct InformerSpec {
 }
 
 /// When a component labels its node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodePatch {
     /// When it starts.
@@ -127,14 +130,15 @@ fn yes() -> bool {
 }
 
 /// What a component does.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ComponentSpec {
     /// Names of groups of families.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// Families of its own.
+    /// Families of its own, by name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, CatalogueFamily>")]
     pub families: Vec<CatalogueFamily>,
     /// The gauge that tells whether it leads.
     #[serde(default)]
@@ -155,11 +159,13 @@ pub struct ComponentSpec {
     /// Objects that it reads at start.
     #[serde(default)]
     pub gets: Vec<String>,
-    /// Informers of every replica.
+    /// Informers of every replica, by a word for each.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, InformerSpec>")]
     pub informers: Vec<InformerSpec>,
-    /// Informers of the leader.
+    /// Informers of the leader, by a word for each.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, InformerSpec>")]
     pub leader_informers: Vec<InformerSpec>,
     /// The Lease it elects a leader with.
     #[serde(default)]
@@ -191,7 +197,7 @@ pub struct ComponentSpec {
 }
 
 /// How the client's metrics and log lines look.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClientSpec {
     /// The counter of requests.
@@ -226,7 +232,7 @@ pub struct ClientSpec {
 }
 
 /// What has changed in client-go's leader election.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ElectionSpec {
     /// Whether a request is given up after the renew deadline (since client-go 0.18); it waits for ever otherwise.
@@ -248,7 +254,7 @@ fn attempts() -> u32 {
 }
 
 /// Log lines of reflectors.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ReflectorSpec {
     /// File and line.
@@ -260,7 +266,7 @@ pub struct ReflectorSpec {
 }
 
 /// A column of `kubectl get`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Column {
     /// Its head.
@@ -273,12 +279,14 @@ pub struct Column {
 }
 
 /// A custom resource that virt-operator defines.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Definition {
-    /// The API group.
+    /// The API group; in the files, the key is `PLURAL.GROUP`.
+    #[schemars(skip)]
     pub group: String,
     /// The resource's name.
+    #[schemars(skip)]
     pub plural: String,
     /// The version that components use; the only one that is served here.
     pub version: String,
@@ -303,7 +311,7 @@ fn namespaced() -> String {
 }
 
 /// A release of KubeVirt.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Release {
     /// Its tag.
@@ -333,12 +341,14 @@ pub struct Release {
     pub go_version: String,
     /// Its client.
     pub client: ClientSpec,
-    /// Groups of families that components share.
+    /// Groups of families that components share, by name.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, CatalogueFamily>>")]
     pub groups: BTreeMap<String, Vec<CatalogueFamily>>,
     /// Its components by name.
     pub components: BTreeMap<String, ComponentSpec>,
-    /// Custom resources that virt-operator defines.
+    /// Custom resources that virt-operator defines, by `PLURAL.GROUP`.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Definition>")]
     pub definitions: Vec<Definition>,
 }
 
@@ -347,6 +357,11 @@ impl Release {
     pub fn known() -> Vec<&'static str> {
         let links = chain::links().unwrap_or_default();
         links.iter().rev().map(|link| link.tag.as_str()).collect()
+    }
+
+    /// The JSON schema of the files that tell releases, for editors.
+    pub fn schema() -> Value {
+        schema::schema()
     }
 
     /// What has another name since a release, oldest first.

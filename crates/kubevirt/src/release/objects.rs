@@ -1,6 +1,7 @@
 //! How a release's objects differ from those in the manifests, which are the newest release's.
 
 use kubeapi::object;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ const OF_MANIFESTS: &str = "v1.9.0";
 const API_OF_MANIFESTS: &str = "kubevirt.io/v1";
 
 /// A difference.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Difference {
     /// The objects that it is about, as `KIND NAME`.

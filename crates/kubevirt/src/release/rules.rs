@@ -1,5 +1,6 @@
 //! Rules that are told with the release, as the PrometheusRule that its virt-operator makes.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -9,7 +10,7 @@ use super::Release;
 const RUNBOOKS: &str = "https://kubevirt.io/monitoring/runbooks/";
 
 /// A recording rule or an alert.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// PromQL.

@@ -48,31 +48,47 @@ pub(crate) fn shown(families: &[CatalogueFamily]) -> HashMap<String, Shown> {
     measured.collect()
 }
 
-/// Objects that were read, by key, each with the version it was read at.
-struct Reads<T>(Mutex<HashMap<String, (String, Arc<T>)>>);
+/// An object that was read, at one of its versions.
+struct Read<T> {
+    version: Arc<str>,
+    found: Arc<T>,
+}
+
+/// Objects that were read, as of a generation of their informer: a page asks for them once for each family.
+struct Reads<T>(Mutex<Known<T>>);
+
+struct Known<T> {
+    generation: Option<u64>,
+    by_key: HashMap<String, Read<T>>,
+    all: Arc<[Arc<T>]>,
+}
 
 impl<T> Default for Reads<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Known { generation: None, by_key: HashMap::new(), all: Arc::new([]) }))
     }
 }
 
 impl<T> Reads<T> {
-    fn of(&self, informer: &Informer, read: impl Fn(&Value) -> T) -> Vec<Arc<T>> {
+    /// In order of the keys.
+    fn of(&self, informer: &Informer, read: impl Fn(&Value) -> T) -> Arc<[Arc<T>]> {
         let mut known = self.0.lock().expect("no panic while held");
-        let mut kept = HashMap::with_capacity(known.len());
-        let mut all = Vec::with_capacity(known.len());
-        for (key, object) in informer.entries() {
-            let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-            let found = match known.remove(&key) {
-                Some((at, found)) if at == version => found,
-                _ => Arc::new(read(&object)),
+        let generation = informer.generation();
+        if known.generation == Some(generation) {
+            return known.all.clone();
+        }
+        let mut by_key = HashMap::with_capacity(known.by_key.len());
+        let mut all = Vec::with_capacity(known.by_key.len());
+        for (key, object) in informer.cached() {
+            let found = match known.by_key.remove(&key) {
+                Some(read) if read.version == *object.version() => read.found,
+                _ => Arc::new(read(&object.value())),
             };
             all.push(found.clone());
-            kept.insert(key, (version.to_owned(), found));
+            by_key.insert(key, Read { version: object.version().clone(), found });
         }
-        *known = kept;
-        all
+        *known = Known { generation: Some(generation), by_key, all: all.into() };
+        known.all.clone()
     }
 }
 
@@ -123,6 +139,7 @@ pub(crate) struct ControllerCollector {
     stores: Mutex<Option<Stores>>,
     vmis: Reads<Vmi>,
     vms: Reads<Vm>,
+    launchers: Reads<Option<(String, String)>>,
 }
 
 /// The caches that virt-controller's collectors read.
@@ -138,7 +155,14 @@ pub(crate) struct Stores {
 
 impl ControllerCollector {
     pub(crate) fn new(families: &[CatalogueFamily], defects: Defects) -> Self {
-        Self { shown: shown(families), defects, stores: Mutex::default(), vmis: Reads::default(), vms: Reads::default() }
+        Self {
+            shown: shown(families),
+            defects,
+            stores: Mutex::default(),
+            vmis: Reads::default(),
+            vms: Reads::default(),
+            launchers: Reads::default(),
+        }
     }
 
     /// From now on it leads.
@@ -149,11 +173,11 @@ impl ControllerCollector {
     fn vmis(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
         let measure = writer.shown.measure;
         let others = match measure {
-            Measure::VmiInfo => launchers(&stores.pods),
+            Measure::VmiInfo => self.launchers.of(&stores.pods, launcher).iter().filter_map(|found| (**found).clone()).collect(),
             Measure::MigrationStart | Measure::MigrationEnd => by_uid(&stores.migrations),
             _ => HashMap::new(),
         };
-        for vmi in self.vmis.of(&stores.vmis, Vmi::of) {
+        for vmi in self.vmis.of(&stores.vmis, Vmi::of).iter() {
             let uid = match (&vmi.migration, measure) {
                 (Some(migration), Measure::MigrationStart | Measure::MigrationEnd) => &migration.uid,
                 _ => &vmi.uid,
@@ -173,7 +197,7 @@ impl ControllerCollector {
                 }
                 writer.point(labels, value, more);
             };
-            of_vmi(measure, &vmi, other, &mut named);
+            of_vmi(measure, vmi, other, &mut named);
         }
     }
 
@@ -181,7 +205,7 @@ impl ControllerCollector {
     fn counts(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
         type Key = [String; 10];
         let mut counts: BTreeMap<Key, f64> = BTreeMap::new();
-        for vmi in self.vmis.of(&stores.vmis, Vmi::of) {
+        for vmi in self.vmis.of(&stores.vmis, Vmi::of).iter() {
             let hardware = &vmi.hardware;
             let phase = if self.defects.has(Defect::PhaseUnknown) { String::new() } else { vmi.phase.to_lowercase() };
             let node = vmi.node.clone();
@@ -231,10 +255,10 @@ impl ControllerCollector {
             Some((kubeapi::quantity(size.as_str().unwrap_or_default())?, mode.to_owned()))
         };
         let measure = writer.shown.measure;
-        for vm in self.vms.of(&stores.vms, Vm::of) {
+        for vm in self.vms.of(&stores.vms, Vm::of).iter() {
             // Labels of users are not known before: they come with the VM.
             let more: &[(String, String)] = if measure == Measure::VmLabels { &vm.labels } else { &[] };
-            of_vm(measure, &vm, &claim, &mut |labels, value| writer.point(labels, value, more));
+            of_vm(measure, vm, &claim, &mut |labels, value| writer.point(labels, value, more));
         }
     }
 
@@ -281,7 +305,7 @@ impl ControllerCollector {
 
     fn vm_counts(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
         let mut counts: BTreeMap<String, f64> = BTreeMap::new();
-        for vm in self.vms.of(&stores.vms, Vm::of) {
+        for vm in self.vms.of(&stores.vms, Vm::of).iter() {
             *counts.entry(vm.namespace.clone()).or_default() += 1.0;
         }
         for (namespace, count) in counts {
@@ -292,15 +316,13 @@ impl ControllerCollector {
 
 /// The names of objects by their uid.
 fn by_uid(informer: &Informer) -> HashMap<String, String> {
-    informer.entries().into_iter().map(|(_, found)| (object::uid(&found).to_owned(), object::name(&found).to_owned())).collect()
+    informer.entries().map(|(_, found)| (object::uid(&found).to_owned(), object::name(&found).to_owned())).collect()
 }
 
-/// The running launcher of each VMI, by the VMI's uid.
-fn launchers(pods: &Informer) -> HashMap<String, String> {
-    let running = pods.entries().into_iter().filter(|(_, pod)| pod["status"]["phase"] == "Running");
-    running
-        .filter_map(|(_, pod)| Some((object::label(&pod, "kubevirt.io/created-by")?.to_owned(), object::name(&pod).to_owned())))
-        .collect()
+/// The VMI's uid and the name of a running launcher.
+fn launcher(pod: &Value) -> Option<(String, String)> {
+    let created_by = object::label(pod, "kubevirt.io/created-by")?;
+    (pod["status"]["phase"] == "Running").then(|| (created_by.to_owned(), object::name(pod).to_owned()))
 }
 
 impl Collector for ControllerCollector {
@@ -364,7 +386,7 @@ impl Collector for HandlerCollector {
         let vmis = self.vmis.of(&store, Vmi::of);
         if shown.measure == Measure::VmiCount {
             let mut counts: BTreeMap<String, f64> = BTreeMap::new();
-            for vmi in &vmis {
+            for vmi in vmis.iter() {
                 let phase = if self.defects.has(Defect::PhaseUnknown) { String::new() } else { vmi.phase.to_lowercase() };
                 *counts.entry(phase).or_default() += 1.0;
             }

@@ -1,13 +1,14 @@
 //! What can be told of VMs, whatever a release calls it. A release's family names its measure, and which part of it if it shows one
 //! part alone; labels that a family does not have are dropped. So names, labels and splits are data, and only what is measured is code.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curves::{Seed, Wave};
 use super::machine::{Vm, Vmi};
 
 /// Something that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Measure {
     /// 1 for each VMI, with what it is.

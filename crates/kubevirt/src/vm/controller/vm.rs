@@ -158,9 +158,7 @@ impl Controller {
     }
 
     fn is_unschedulable(&self, vmi: &Value) -> bool {
-        let pods = self.stores.pods.entries().into_iter();
-        let mut own = pods.filter(|(_, pod)| object::is_controlled_by(pod, vmi));
-        own.next().is_some_and(|(_, pod)| pod["status"]["scheduled"] == "False")
+        self.launcher_of(vmi).is_some_and(|pod| pod["status"]["scheduled"] == "False")
     }
 }
 

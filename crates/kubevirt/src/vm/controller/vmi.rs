@@ -18,7 +18,7 @@ pub(super) const FINALIZER: &str = "foregroundDeleteVirtualMachine";
 const LAUNCHER: &str = "virt-launcher";
 
 impl Controller {
-    fn launcher_of(&self, vmi: &Value) -> Option<Arc<Value>> {
+    pub(super) fn launcher_of(&self, vmi: &Value) -> Option<Arc<Value>> {
         self.stores.pods.get(&format!("{}/{}", object::namespace(vmi), launcher_name(vmi)))
     }
 

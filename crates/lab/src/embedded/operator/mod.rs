@@ -64,7 +64,8 @@ impl Informers {
             config_maps: core("configmaps"),
             services: core("services"),
             sets: Informer::new(client, Gr::of("apps", "statefulsets")),
-            pods: core("pods"),
+            // Its own: of a user's there may be ten thousand.
+            pods: Informer::labelled(client, Gr::core("pods"), "app.kubernetes.io/managed-by=prometheus-operator"),
         }
     }
 
