@@ -34,7 +34,7 @@ fn hold(name: &str, page: &str) -> Result<()> {
 fn releases() -> Result<()> {
     let mut page = String::from(
         "# Releases of KubeVirt\n\nWhat the embedded lab simulates, and what differs from one to the next. The data is in `crates/kubevirt/releases/`: the first release \
-         whole, each later one by its difference. `cargo xtask lab up --kubevirt RELEASE` runs one; `cargo xtask contract diff A B` tells two apart, \
+         whole, each later one by its difference; `schemas/release.schema.json` is their schema, for editors. `cargo xtask lab up --kubevirt RELEASE` runs one; `cargo xtask contract diff A B` tells two apart, \
          and that is where the lists below are from.\n\nNames, types, labels, buckets, work queues and rules are those of the release; help texts, and the wording of expressions \
          before v1.9.0, are ours. Families are counted with those of Go and the process.\n\n\
          | release | Go | namespace | API | components: families | recording rules | alerts | defined kinds |\n|---|---|---|---|---|---|---|---|\n",

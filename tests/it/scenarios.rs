@@ -9,6 +9,7 @@ use crate::bench::{block_on, prometheus, root, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("malformed scenarios are refused with file, line and column", malformed)];
     trials.push(trial("no snapshot is left without its scenario", unreferenced));
+    trials.push(trial("scenario files fit the JSON schema that editors have", schema));
     for path in scenarios::files(&root().join("scenarios")) {
         match scenarios::load(&path) {
             Err(problems) => {
@@ -47,6 +48,18 @@ pub(crate) fn hold(name: &str, text: &str) {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(false);
     settings.bind(|| insta::assert_snapshot!(name.to_owned(), text));
+}
+
+fn schema() -> anyhow::Result<()> {
+    let schema: serde_json::Value = serde_json::from_slice(&std::fs::read(root().join("schemas/scenario.schema.json"))?)?;
+    let validator = jsonschema::validator_for(&schema)?;
+    for path in scenarios::files(&root().join("scenarios")) {
+        let file: serde_json::Value = wire::yaml::strict(&std::fs::read_to_string(&path)?)?;
+        let errors: Vec<String> = validator.iter_errors(&file).map(|error| format!("{} {error}", error.instance_path())).collect();
+        anyhow::ensure!(errors.is_empty(), "{}: {errors:#?}", path.display());
+    }
+    anyhow::ensure!(!validator.is_valid(&serde_json::json!({"name": "a", "expekt": []})), "an unknown word was taken for good");
+    Ok(())
 }
 
 fn malformed() -> anyhow::Result<()> {

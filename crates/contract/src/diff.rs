@@ -314,7 +314,12 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
     }
     if let (Some(before), Some(after)) = (&before.rules, &after.rules) {
         let became = |change: &Change| matches!(change, Change::RuleAdded { metric, .. } if gone.contains(&metric) && !from.contains(metric));
-        changes.extend(rules::diff(before, after, known).into_iter().filter(|change| !became(change)));
+        let mut renamed = known.to_vec();
+        renamed.extend(changes.iter().filter_map(|change| match change {
+            Change::Renamed { metric, to, .. } => Some((metric.clone(), to.clone())),
+            _ => None,
+        }));
+        changes.extend(rules::diff(before, after, &renamed).into_iter().filter(|change| !became(change)));
     }
     changes.sort_by(|a, b| a.metric().cmp(b.metric()));
     // A reader that was broken before is not broken by this.

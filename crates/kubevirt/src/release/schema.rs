@@ -53,7 +53,8 @@ fn relax(schema: &mut Value, named: &mut Vec<String>) {
 }
 
 fn allow_null(schema: &mut Value) {
-    if schema.is_boolean() {
+    // What takes anything, and what takes null already.
+    if schema.is_boolean() || schema["type"].as_array().is_some_and(|types| types.contains(&"null".into())) {
         return;
     }
     let description = schema.as_object_mut().and_then(|fields| fields.remove("description"));
