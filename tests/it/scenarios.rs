@@ -55,7 +55,8 @@ fn schema() -> anyhow::Result<()> {
     let validator = jsonschema::validator_for(&schema)?;
     for path in scenarios::files(&root().join("scenarios")) {
         let file: serde_json::Value = wire::yaml::strict(&std::fs::read_to_string(&path)?)?;
-        let errors: Vec<String> = validator.iter_errors(&file).map(|error| format!("{} {error}", error.instance_path())).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(&file).map(|error| format!("{} {error}", error.instance_path())).collect();
         anyhow::ensure!(errors.is_empty(), "{}: {errors:#?}", path.display());
     }
     anyhow::ensure!(!validator.is_valid(&serde_json::json!({"name": "a", "expekt": []})), "an unknown word was taken for good");

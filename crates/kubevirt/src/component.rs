@@ -25,7 +25,7 @@ use crate::lease::{Election, Lock};
 use crate::log::Log;
 use crate::page::Page;
 use crate::release::{CatalogueFamily, ComponentSpec, InformerSpec, NodePatch, Release};
-use crate::vm::{Controller, ControllerCollector, Handler, HandlerCollector, Pauses, Stores, Transitions, Writer};
+use crate::vm::{Controller, ControllerCollector, Handler, HandlerCollector, Pauses, Stores, Transitions, Writer, labels_config};
 
 /// The port that every component serves on.
 const PORT: u16 = 8443;
@@ -326,6 +326,7 @@ impl Component {
             }
             if let (Vms::Controlled(collector), Some(stores)) = (vms, stores(&informers)) {
                 collector.lead(stores.clone());
+                tasks.spawn(self.labels_config(life, collector.clone()));
                 tasks.spawn(self.controller(life, stores).run());
             }
             if self.spec.installs {
@@ -339,6 +340,18 @@ impl Component {
         }
         log.error("leaderelection.go:285", "leaderelection lost");
         Ok(Exit::code(1))
+    }
+
+    /// Watches what says which labels of VMs are shown, as soon as there are any. Never ends.
+    fn labels_config(&self, life: &Life<'_>, collector: Arc<ControllerCollector>) -> impl Future<Output = ()> + Send + use<> {
+        let informer = Informer::new(&labels_config::informer(), &self.world.release, &self.world.node);
+        let (client, log) = (life.client.clone(), life.log.clone());
+        let lines = self.world.release.client.reflector.clone();
+        async move {
+            collector.labels_wanted().await;
+            collector.know_labels(informer.clone());
+            informer.run(client, log, lines).await;
+        }
     }
 
     fn writer(&self, life: &Life<'_>) -> Writer {

@@ -233,6 +233,11 @@ pub struct Samples<'a> {
 impl Samples<'_> {
     /// A series: labels in order of their names, with those left out that are empty.
     pub fn push<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>, value: f64) {
+        self.push_at(labels, value, None);
+    }
+
+    /// The same with a timestamp in milliseconds since 1970. A series may come more than once, at different times.
+    pub fn push_at<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>, value: f64, timestamp: Option<i64>) {
         let start = self.out.len();
         self.out.push_str(&self.family.name);
         let open = self.out.len();
@@ -246,7 +251,7 @@ impl Samples<'_> {
         if self.out.len() > open {
             self.out.push('}');
         }
-        let hash = self.seen.hasher.hash_one(&self.out[open..]);
+        let hash = self.seen.hasher.hash_one((&self.out[open..], timestamp));
         if !self.seen.hashes.insert(hash) && self.twice.is_none() {
             let labels = self.out[open..].trim_matches(['{', '}']).split("\",").filter(|text| !text.is_empty());
             let labels: String = labels
@@ -264,6 +269,9 @@ impl Samples<'_> {
             let _ = write!(self.out, "{}", value as i64);
         } else {
             self.out.push_str(&go_float(value));
+        }
+        if let Some(timestamp) = timestamp {
+            let _ = write!(self.out, " {timestamp}");
         }
         self.out.push('\n');
     }
@@ -381,6 +389,17 @@ mod tests {
             twice.to_string(),
             "collected metric \"b\" { label:{name:\"name\" value:\"x\"} } was collected before with the same name and label values"
         );
+        struct Timed;
+        impl Collector for Timed {
+            fn collect(&self, family: &Family, samples: &mut Samples<'_>) {
+                if family.name == "a" {
+                    samples.push_at([("x", "1")].into_iter(), 1.0, Some(1000));
+                    samples.push_at([("x", "1")].into_iter(), 2.0, Some(6000));
+                }
+            }
+        }
+        let page = registry.collected(&[&Timed]).unwrap();
+        assert_eq!(page, "# HELP a h\n# TYPE a gauge\na{x=\"1\"} 1 1000\na{x=\"1\"} 2 6000\n");
         registry.set("a", &[], 1.0);
         registry.remove("a", &[]);
         assert_eq!(registry.page(), "");

@@ -71,6 +71,9 @@ pub struct CatalogueFamily {
     /// Labels that the measure has under another name: the family's name for it, then the measure's.
     #[serde(default)]
     pub from: BTreeMap<String, String>,
+    /// Whether its samples are taken every five seconds and shown once, each with its time.
+    #[serde(default)]
+    pub queued: bool,
     /// Whether the labels of a VMI come along, as `kubernetes_vmi_label_*`.
     #[serde(default)]
     pub vmi_labels: bool,

@@ -3,13 +3,15 @@
 //! Each object is read once for each of its versions ([`super::machine`]); what changes with time alone is computed ([`super::measure`]).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use kubeapi::object;
 use metrics::{Collector, Family, Samples};
 use serde_json::Value;
+use tokio::sync::Notify;
 
-use super::machine::{Vm, Vmi};
+use super::labels_config::LabelsConfig;
+use super::machine::{Vm, Vmi, vm_labels};
 use super::measure::{Domain, Measure, of_vm, of_vmi};
 use super::pause::Pauses;
 use crate::defect::{Defect, Defects};
@@ -26,6 +28,8 @@ pub(crate) struct Shown {
     renamed: Vec<(String, String)>,
     /// Whether the labels of the VMI come along, as `kubernetes_vmi_label_*`.
     with_labels: bool,
+    /// Whether samples are taken every [`POLL`] seconds and shown once, each with its time.
+    queued: bool,
     /// What stands for what a VM does not say of itself.
     empty: Option<String>,
 }
@@ -41,6 +45,7 @@ pub(crate) fn shown(families: &[CatalogueFamily]) -> HashMap<String, Shown> {
             only: family.only.clone(),
             renamed: family.from.iter().map(|(label, point)| (label.clone(), point.clone())).collect(),
             with_labels: family.vmi_labels,
+            queued: family.queued,
             empty: family.empty.clone(),
         };
         Some((family.name.clone(), shown))
@@ -97,6 +102,8 @@ struct Writer<'a, 'b> {
     family: &'a Family,
     shown: &'a Shown,
     samples: &'a mut Samples<'b>,
+    /// When the points were taken, in milliseconds since 1970; nothing for now.
+    at: Option<i64>,
 }
 
 impl Writer<'_, '_> {
@@ -115,7 +122,7 @@ impl Writer<'_, '_> {
             (label.as_str(), value)
         });
         let more = more.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        self.samples.push(merged(family, more), value);
+        self.samples.push_at(merged(family, more), value, self.at);
     }
 }
 
@@ -140,6 +147,9 @@ pub(crate) struct ControllerCollector {
     vmis: Reads<Vmi>,
     vms: Reads<Vm>,
     launchers: Reads<Option<(String, String)>>,
+    /// Which labels of VMs are shown, once somebody has asked for them.
+    labels_config: OnceLock<Arc<Informer>>,
+    labels_wanted: Notify,
 }
 
 /// The caches that virt-controller's collectors read.
@@ -162,6 +172,8 @@ impl ControllerCollector {
             vmis: Reads::default(),
             vms: Reads::default(),
             launchers: Reads::default(),
+            labels_config: OnceLock::new(),
+            labels_wanted: Notify::new(),
         }
     }
 
@@ -256,10 +268,34 @@ impl ControllerCollector {
         };
         let measure = writer.shown.measure;
         for vm in self.vms.of(&stores.vms, Vm::of).iter() {
-            // Labels of users are not known before: they come with the VM.
-            let more: &[(String, String)] = if measure == Measure::VmLabels { &vm.labels } else { &[] };
-            of_vm(measure, vm, &claim, &mut |labels, value| writer.point(labels, value, more));
+            of_vm(measure, vm, &claim, &mut |labels, value| writer.point(labels, value, &[]));
         }
+    }
+
+    /// Labels of users, as they are wanted. The first VM makes the controller look for who says which are.
+    fn vm_labels(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+        let vms = self.vms.of(&stores.vms, Vm::of);
+        let config = match self.labels_config.get() {
+            Some(informer) => LabelsConfig::of(informer.objects().first().map(Arc::as_ref)),
+            None => LabelsConfig::of(None),
+        };
+        for vm in vms.iter() {
+            self.labels_wanted.notify_one();
+            let shown = vm_labels(vm.labels.iter().filter(|(key, _)| config.shows(key)));
+            if !shown.is_empty() {
+                writer.point(&[("name", &vm.name), ("namespace", &vm.namespace)], 1.0, &shown);
+            }
+        }
+    }
+
+    /// Waits until labels of VMs are shown for the first time.
+    pub(crate) async fn labels_wanted(&self) {
+        self.labels_wanted.notified().await;
+    }
+
+    /// From now on it knows which labels are wanted.
+    pub(crate) fn know_labels(&self, informer: Arc<Informer>) {
+        let _ = self.labels_config.set(informer);
     }
 
     fn migrations(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
@@ -329,7 +365,7 @@ impl Collector for ControllerCollector {
     fn collect(&self, family: &Family, samples: &mut Samples<'_>) {
         let Some(shown) = self.shown.get(&family.name) else { return };
         let stores = self.stores.lock().expect("no panic while held").clone();
-        let mut writer = Writer { family, shown, samples };
+        let mut writer = Writer { family, shown, samples, at: None };
         let Some(stores) = stores else {
             // Numbers of migrations are shown by every replica; who does not lead knows of none.
             if shown.measure == Measure::Migrations {
@@ -344,17 +380,27 @@ impl Collector for ControllerCollector {
             Measure::VmCount => self.vm_counts(&stores, &mut writer),
             Measure::Migrations | Measure::MigrationOutcome => self.migrations(&stores, &mut writer),
             Measure::VmSnapshot => Self::snapshots(&stores, &mut writer),
+            Measure::VmLabels => self.vm_labels(&stores, &mut writer),
             Measure::VmInfo
             | Measure::VmTransition
             | Measure::VmRequests
             | Measure::VmLimits
             | Measure::VmDisk
             | Measure::VmCreated
-            | Measure::VmLabels
             | Measure::VmVnic => self.vms(&stores, &mut writer),
             _ => self.vmis(&stores, &mut writer),
         }
     }
+}
+
+/// Seconds between two samples of a migration, and how many wait for a page at most (kubevirt `migrationdomainstats/queue.go`).
+const POLL: f64 = 5.0;
+const QUEUE: usize = 10;
+
+/// When samples of a migration were taken until now: at once, then every five seconds while it lasts.
+fn taken(from: f64, end: Option<f64>, now: f64) -> Vec<f64> {
+    let times = (0..).map(|number| from + f64::from(number) * POLL);
+    times.take_while(|at| *at <= now && end.is_none_or(|end| *at < end)).collect()
 }
 
 /// What a virt-handler tells of the domains on its node.
@@ -364,11 +410,41 @@ pub(crate) struct HandlerCollector {
     store: Mutex<Option<Arc<Informer>>>,
     vmis: Reads<Vmi>,
     pauses: Arc<Pauses>,
+    /// When it came to be, in seconds since 1970.
+    since: f64,
+    /// Samples of migrations that were shown, by family and migration.
+    shown_once: Mutex<HashMap<(String, String), usize>>,
 }
 
 impl HandlerCollector {
     pub(crate) fn new(families: &[CatalogueFamily], defects: Defects, pauses: Arc<Pauses>) -> Self {
-        Self { shown: shown(families), defects, store: Mutex::default(), vmis: Reads::default(), pauses }
+        Self {
+            shown: shown(families),
+            defects,
+            store: Mutex::default(),
+            vmis: Reads::default(),
+            pauses,
+            since: super::status::seconds_now(),
+            shown_once: Mutex::default(),
+        }
+    }
+
+    /// What was taken of migrations since the last page. Who reads a page takes it away from the next reader, as with the real one.
+    fn queued(&self, vmis: &[Arc<Vmi>], now: f64, writer: &mut Writer<'_, '_>) {
+        let mut shown_once = self.shown_once.lock().expect("no panic while held");
+        shown_once
+            .retain(|(_, uid), _| vmis.iter().any(|vmi| vmi.migration.as_ref().is_some_and(|migration| migration.uid == *uid)));
+        for vmi in vmis {
+            let Some(migration) = &vmi.migration else { continue };
+            let times = taken(migration.start.max(self.since), migration.end, now);
+            let shown = shown_once.entry((writer.family.name.clone(), migration.uid.clone())).or_default();
+            for at in &times[(*shown).max(times.len().saturating_sub(QUEUE)).min(times.len())..] {
+                writer.at = Some((at * 1000.0) as i64);
+                let domain = Domain::new(vmi, *at, self.pauses.of(&vmi.uid, *at));
+                domain.points(writer.shown.measure, &mut |labels, value| writer.point(labels, value, &[]));
+            }
+            *shown = times.len();
+        }
     }
 
     /// From now on it knows the VMIs of its node.
@@ -381,8 +457,8 @@ impl Collector for HandlerCollector {
     fn collect(&self, family: &Family, samples: &mut Samples<'_>) {
         let Some(shown) = self.shown.get(&family.name) else { return };
         let Some(store) = self.store.lock().expect("no panic while held").clone() else { return };
-        let now = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
-        let mut writer = Writer { family, shown, samples };
+        let now = super::status::seconds_now();
+        let mut writer = Writer { family, shown, samples, at: None };
         let vmis = self.vmis.of(&store, Vmi::of);
         if shown.measure == Measure::VmiCount {
             let mut counts: BTreeMap<String, f64> = BTreeMap::new();
@@ -396,10 +472,31 @@ impl Collector for HandlerCollector {
             }
             return;
         }
+        if shown.queued {
+            return self.queued(&vmis, now, &mut writer);
+        }
         for vmi in vmis.iter().filter(|vmi| vmi.has_domain()) {
             let domain = Domain::new(vmi, now, self.pauses.of(&vmi.uid, now));
             let more: &[(String, String)] = if shown.with_labels { &vmi.labels } else { &[] };
             domain.points(shown.measure, &mut |labels, value| writer.point(labels, value, more));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_sampled_while_they_last() {
+        for (end, now, expected) in [
+            (None, 100.0, &[100.0][..]),
+            (None, 99.0, &[]),
+            (None, 111.0, &[100.0, 105.0, 110.0]),
+            (Some(105.0), 200.0, &[100.0]),
+            (Some(107.0), 106.0, &[100.0, 105.0]),
+        ] {
+            assert_eq!(taken(100.0, end, now), expected, "{end:?} {now}");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Sources: kubevirt `pkg/monitoring/metrics/virt-controller/{vmistats,vmstats}_collector.go` of v1.9.0 for what a label is made of.
 
+use std::collections::BTreeMap;
+
 use kubeapi::object;
 use serde_json::Value;
 
@@ -102,8 +104,8 @@ pub(crate) struct Vm {
     pub(crate) requests: Vec<(&'static str, &'static str, &'static str, f64)>,
     /// Resource, unit, amount.
     pub(crate) limits: Vec<(&'static str, &'static str, f64)>,
-    /// `label_*` by name, sorted.
-    pub(crate) labels: Vec<(String, String)>,
+    /// Labels of the VM and, rather, of its template, by key.
+    pub(crate) labels: BTreeMap<String, String>,
     /// Claim and device.
     pub(crate) claims: Vec<(String, String)>,
 }
@@ -126,7 +128,19 @@ pub(crate) fn seconds(value: &Value) -> Option<f64> {
     Some(time.as_millisecond() as f64 / 1000.0)
 }
 
-/// What is not allowed in a label's name becomes `_` (`kubernetes_vmi_label_*`, `label_*`).
+/// The labels of `kubevirt_vm_labels`, by name: `label_` and the key, with `_` for what a name may not have, and before a digit
+/// (`sanitizeLabelName`).
+pub(crate) fn vm_labels<'a>(labels: impl Iterator<Item = (&'a String, &'a String)>) -> Vec<(String, String)> {
+    let named = labels.map(|(key, value)| {
+        let key: String = key.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
+        let digit = key.starts_with(|first: char| first.is_ascii_digit());
+        (format!("label_{}{key}", if digit { "_" } else { "" }), value.clone())
+    });
+    // Two keys that become one would be one label twice.
+    named.collect::<BTreeMap<_, _>>().into_iter().collect()
+}
+
+/// What is not allowed in a label's name becomes `_` (`kubernetes_vmi_label_*`).
 fn sanitised(prefix: &str, labels: &Value) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = labels
         .as_object()
@@ -284,7 +298,7 @@ impl Vm {
             changed: changed.fold(-1.0, f64::max),
             requests: requests(domain, &hardware),
             limits: limits(domain),
-            labels: sanitised("label_", &vm["metadata"]["labels"]),
+            labels: object::labels(vm).into_iter().chain(object::labels(template)).collect(),
             claims: claims.collect(),
             hardware,
         }
@@ -347,7 +361,7 @@ mod tests {
         let vm = json!({
             "metadata": {"namespace": "default", "name": "a", "labels": {"app.kubernetes.io/name": "x"}, "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"template": {
-                "metadata": {"annotations": {"vm.kubevirt.io/os": "fedora"}},
+                "metadata": {"annotations": {"vm.kubevirt.io/os": "fedora"}, "labels": {"1st": "template's"}},
                 "spec": {
                     "domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "resources": {"limits": {"cpu": "2500m"}},
                         "devices": {"disks": [{"name": "root"}], "interfaces": [{"name": "default", "masquerade": {}}]}},
@@ -358,7 +372,9 @@ mod tests {
         });
         let vm = Vm::of(&vm);
         assert_eq!((vm.group(), vm.changed - vm.created), ("non_running", 5.0));
-        assert_eq!(vm.labels, [("label_app_kubernetes_io_name".to_owned(), "x".to_owned())]);
+        let shown = vm_labels(vm.labels.iter());
+        assert_eq!(shown[0], ("label__1st".to_owned(), "template's".to_owned()));
+        assert_eq!(shown[1], ("label_app_kubernetes_io_name".to_owned(), "x".to_owned()));
         assert_eq!(
             vm.requests,
             [

@@ -229,10 +229,7 @@ pub(crate) fn of_vm(measure: Measure, vm: &Vm, claim: &dyn Fn(&str) -> Option<(f
             }
         }
         Measure::VmCreated => with(&[], vm.created),
-        Measure::VmLabels => {
-            let more: Vec<(&str, &str)> = vm.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            with(&more, 1.0);
-        }
+        Measure::VmLabels => with(&[], 1.0),
         Measure::VmVnic => vnics(&hardware.vnics, &mut with),
         _ => {}
     }
@@ -428,12 +425,12 @@ impl<'a> Domain<'a> {
     /// While it moves: what is left falls, what is done rises.
     fn migration(&self, with: &mut impl FnMut(&[(&str, &str)], f64)) {
         let Some(migration) = &self.vmi.migration else { return };
-        if migration.end.is_some() {
+        let now = self.vmi.running_since.unwrap_or_default() + self.age;
+        if migration.end.is_some_and(|end| end <= now) {
             return;
         }
         let total = self.vmi.hardware.memory;
         let rate = 64.0 * 1024.0 * 1024.0;
-        let now = self.vmi.running_since.unwrap_or_default() + self.age;
         let done = ((now - migration.start).max(0.0) * rate).min(total);
         let dirty = self.wave("dirty", 1.0, 40.0).at(self.active).round() * 1024.0 * 1024.0;
         for (kind, value) in [

@@ -7,6 +7,7 @@ mod collect;
 mod controller;
 mod curves;
 mod handler;
+pub(crate) mod labels_config;
 mod launcher;
 mod machine;
 mod measure;
