@@ -41,7 +41,7 @@ pub struct Mount {
 /// Everything that a running container has.
 #[derive(Clone)]
 pub struct ContainerContext {
-    /// Its pod, as it was when the container started.
+    /// Its pod, as it was when it came to the node, without its status.
     pub pod: Arc<Value>,
     /// Its entry in the pod's spec.
     pub container: Arc<Value>,
