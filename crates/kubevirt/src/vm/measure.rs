@@ -229,7 +229,6 @@ pub(crate) fn of_vm(measure: Measure, vm: &Vm, claim: &dyn Fn(&str) -> Option<(f
             }
         }
         Measure::VmCreated => with(&[], vm.created),
-        Measure::VmLabels => with(&[], 1.0),
         Measure::VmVnic => vnics(&hardware.vnics, &mut with),
         _ => {}
     }
