@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use kubeapi::RequestInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
-use crate::rule::{Asked, Count, Effect, Phase, Rule, RuleError, random};
+use crate::rule::{Asked, Count, Effect, Phase, Rule, RuleError, Unit, random};
 
 /// How many clients are told apart; those that come later share a count.
 const MAX_CLIENTS: usize = 10_000;
@@ -105,8 +105,8 @@ pub struct Decision {
 impl Decision {
     /// The effect; pass where no rule matched.
     pub fn effect(&self) -> &Effect {
-        static PASS: LazyLock<Effect> = LazyLock::new(Effect::default);
-        self.rule.as_ref().map_or(&*PASS, |(rule, _)| &rule.effect)
+        const PASS: &Effect = &Effect::Pass(Unit {});
+        self.rule.as_ref().map_or(PASS, |(rule, _)| &rule.effect)
     }
 
     /// Two numbers between 0 and 1 for this hit, the same in every run with the rule's seed.
@@ -189,13 +189,11 @@ impl Engine {
         // Every rule looks at every request, for what its conditions wait for; the first that may and will decides.
         for armed in &mut state.rules {
             let open = armed.is_open(&asked);
-            keeps |= armed.rule.effect.stale.is_some();
+            keeps |= armed.rule.effect.stale_age().is_some();
             if armed.rule.effect.phase() != Phase::Request || !armed.rule.matcher.matches(&asked) {
                 continue;
             }
-            if let Some(stale) = &armed.rule.effect.stale {
-                keep = keep.max(Some(Duration::from_secs_f64(stale.age)));
-            }
+            keep = keep.max(armed.rule.effect.stale_age());
             if open && rule.is_none() && armed.takes(now, client) {
                 rule = Some((armed.rule.clone(), armed.total.hits));
             }
@@ -242,7 +240,7 @@ mod tests {
     }
 
     fn reset() -> Effect {
-        Effect { reset: Some(BreakEffect::default()), ..Effect::default() }
+        Effect::Reset(BreakEffect::default())
     }
 
     fn info() -> RequestInfo {
@@ -252,7 +250,7 @@ mod tests {
     #[test]
     fn the_first_rule_with_budget_decides() {
         let engine = Engine::default();
-        let status = Effect { status: Some(StatusEffect::of(500)), ..Effect::default() };
+        let status = Effect::Status(StatusEffect::of(500));
         engine.add(NOW, rule("a", reset(), Some(1))).unwrap();
         engine.add(NOW, rule("b", status, Some(1))).unwrap();
         let names: Vec<Option<String>> =
@@ -298,7 +296,7 @@ mod tests {
         let mut second = rule("a", reset(), None);
         second.budget.ordinals = vec![2];
         engine.add(NOW, second).unwrap();
-        engine.add(NOW, rule("b", Effect { pass: Some(crate::rule::Unit {}), ..Effect::default() }, None)).unwrap();
+        engine.add(NOW, rule("b", Effect::Pass(Unit {}), None)).unwrap();
         let names: Vec<String> = (0..3)
             .filter_map(|_| engine.decide(NOW, &Client::default(), &info(), 1).rule.map(|(rule, _)| rule.name.clone()))
             .collect();

@@ -25,8 +25,8 @@ pub use ledger::{Entry, Ledger, LedgerKey, Outcome, Protocol, Snapshot};
 pub use proxy::{PodDirectory, PodIdentity, Proxy, Upstream};
 pub use rule::{
     Asked, BandwidthEffect, BodyEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, Numbers,
-    OneOrMany, Phase, Rule, RuleError, StaleEffect, StatusEffect, StreamCode, TlsEffect, Unit, WatchEffect, read_located,
-    read_rules,
+    OneOrMany, Pause, Phase, Rule, RuleError, StaleEffect, StatusEffect, StreamCode, TlsEffect, Unit, WatchEffect, glob,
+    read_located, read_rules,
 };
 pub use tls::WrongIdentities;
 pub use upstream::{Credentials, NetworkUpstream};

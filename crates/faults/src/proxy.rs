@@ -150,10 +150,15 @@ impl Proxy {
     /// since nobody but the kernel can refuse a connection to a port that is listened on.
     pub fn dialling(&self, source: IpAddr) -> Dialling {
         match self.decide_connection(Phase::Dial, source) {
-            Some(Effect { drop: Some(_), .. }) => Dialling::Unanswered,
+            Some(Effect::Drop(_)) => Dialling::Unanswered,
             Some(_) => Dialling::Refused,
             None => Dialling::Admitted,
         }
+    }
+
+    /// How the handshake of a connection from `peer` fails, if it is to fail.
+    fn handshake(&self, peer: IpAddr) -> Option<TlsEffect> {
+        if let Effect::Tls(tls) = self.decide_connection(Phase::Handshake, peer)? { Some(tls) } else { None }
     }
 
     /// Decides over a connection, and notes it if something happens to it.
@@ -210,25 +215,25 @@ impl Proxy {
         let (decision, info, open) = self.decide(&request, &connection);
         let effect = decision.effect();
         match effect {
-            Effect { status: Some(status), .. } => {
+            Effect::Status(status) => {
                 // Over HTTP/1.1 an answer that comes before the request is read may be lost with the connection.
                 let _ = tokio::time::timeout(DRAIN_WITHIN, wire::drain(request.body_mut(), MAX_DRAINED)).await;
                 open.close(Outcome::Answered { status: status.code });
                 Ok(injected(status, request.uri()))
             }
-            Effect { reset: Some(broken), .. } if broken.body().is_none() => {
+            Effect::Reset(broken) if broken.body().is_none() => {
                 let refused = broken.code == Some(StreamCode::RefusedStream) && request.version() == Version::HTTP_2;
                 open.close(if refused { Outcome::Refused } else { Outcome::Failed });
                 Err(break_off(&connection, *broken, resets_connection(request.version(), *broken)).await)
             }
-            Effect { close: Some(broken), .. } if broken.body().is_none() => {
+            Effect::Close(broken) if broken.body().is_none() => {
                 open.close(Outcome::Failed);
                 Err(break_off(&connection, *broken, false).await)
             }
-            Effect { hang: Some(_), .. } => {
+            Effect::Hang(hang) => {
                 let limit = async {
-                    match effect.hang_limit() {
-                        Some(limit) => tokio::time::sleep(limit).await,
+                    match hang.seconds {
+                        Some(limit) => tokio::time::sleep(Duration::from_secs_f64(limit)).await,
                         None => std::future::pending().await,
                     }
                 };
@@ -241,7 +246,20 @@ impl Proxy {
                 open.close(Outcome::Failed);
                 Err(Abort::new("injected hang"))
             }
-            _ => self.pass(request, &connection, &decision, &info, open).await,
+            Effect::Pass(_)
+            | Effect::Delay(_)
+            | Effect::Bandwidth(_)
+            | Effect::Reset(_)
+            | Effect::Close(_)
+            | Effect::Lose(_)
+            | Effect::Body(_)
+            | Effect::Watch(_)
+            | Effect::Stale(_)
+            | Effect::Goaway(_)
+            // Those of connections never decide over a request.
+            | Effect::Refuse(_)
+            | Effect::Drop(_)
+            | Effect::Tls(_) => self.pass(request, &connection, &decision, &info, open).await,
         }
     }
 
@@ -255,8 +273,11 @@ impl Proxy {
         open: Open,
     ) -> Answer {
         let effect = decision.effect();
-        let pause = effect.delay.as_ref().map(|delay| delay.pause(decision.randoms())).unwrap_or_default();
-        let late = effect.delay.as_ref().is_some_and(|delay| delay.after);
+        let (pause, late) = if let Effect::Delay(delay) = effect {
+            (delay.pause(decision.randoms()), delay.after)
+        } else {
+            (Duration::ZERO, false)
+        };
         if !late && !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
@@ -276,8 +297,8 @@ impl Proxy {
         let mut old = None;
         if let Some((key, age)) = past {
             response = self.past.keep(key.clone(), Timestamp::now(), response, age).await;
-            if let Some(stale) = &effect.stale {
-                old = self.past.find(&key, Timestamp::now(), Duration::from_secs_f64(stale.age));
+            if let Some(age) = effect.stale_age() {
+                old = self.past.find(&key, Timestamp::now(), age);
             }
         }
         if let Some(old) = old {
@@ -287,29 +308,23 @@ impl Proxy {
         let status = response.status().as_u16();
         let is_watch = info.verb == Verb::Watch;
         let (outcome, answer) = match effect {
-            Effect { lose: Some(_), .. } => {
+            Effect::Lose(_) => {
                 if version != Version::HTTP_2 {
                     connection.reset_on_close();
                 }
                 (Outcome::Lost { status }, Err(Abort::new("injected loss of the answer")))
             }
-            Effect { reset: Some(broken), .. } => (
+            Effect::Reset(broken) => (
                 Outcome::Damaged { status },
                 Ok(tamper::cut(response, *broken, connection.clone(), resets_connection(version, *broken))),
             ),
-            Effect { close: Some(broken), .. } => {
-                (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), false)))
-            }
-            Effect { bandwidth: Some(bandwidth), .. } => {
+            Effect::Close(broken) => (Outcome::Damaged { status }, Ok(tamper::cut(response, *broken, connection.clone(), false))),
+            Effect::Bandwidth(bandwidth) => {
                 (Outcome::Passed { status }, Ok(tamper::throttle(response, bandwidth.bytes_per_second)))
             }
-            Effect { body: Some(body), .. } if !is_watch => {
-                (Outcome::Damaged { status }, Ok(tamper::replace(response, body).await))
-            }
-            Effect { watch: Some(watch), .. } if is_watch => {
-                (Outcome::Damaged { status }, Ok(tamper::watch(response, watch.clone())))
-            }
-            Effect { goaway: Some(_), .. } if status != 101 => {
+            Effect::Body(body) if !is_watch => (Outcome::Damaged { status }, Ok(tamper::replace(response, body).await)),
+            Effect::Watch(watch) if is_watch => (Outcome::Damaged { status }, Ok(tamper::watch(response, watch.clone()))),
+            Effect::Goaway(_) if status != 101 => {
                 if version == Version::HTTP_2 {
                     connection.retire();
                 } else {
@@ -317,7 +332,17 @@ impl Proxy {
                 }
                 (Outcome::Passed { status }, Ok(response))
             }
-            _ => (Outcome::Passed { status }, Ok(response)),
+            Effect::Pass(_)
+            | Effect::Status(_)
+            | Effect::Delay(_)
+            | Effect::Hang(_)
+            | Effect::Refuse(_)
+            | Effect::Drop(_)
+            | Effect::Tls(_)
+            | Effect::Body(_)
+            | Effect::Watch(_)
+            | Effect::Stale(_)
+            | Effect::Goaway(_) => (Outcome::Passed { status }, Ok(response)),
         };
         open.close(outcome);
         answer
@@ -399,7 +424,7 @@ impl Gate for Proxy {
         let dialling =
             if self.pods.asks_first() && self.pods.find(peer).is_some() { Dialling::Admitted } else { self.dialling(peer) };
         let handshake = match dialling {
-            Dialling::Admitted => self.decide_connection(Phase::Handshake, peer).and_then(|effect| effect.tls),
+            Dialling::Admitted => self.handshake(peer),
             Dialling::Refused | Dialling::Unanswered => None,
         };
         Box::pin(async move {

@@ -146,9 +146,10 @@ pub(crate) fn watch(response: Response<Body>, effect: WatchEffect) -> Response<B
         return response;
     }
     let (head, body) = response.into_parts();
-    let (sender, changed) = match effect {
-        WatchEffect::Delay(seconds) => late(Duration::from_secs_f64(seconds)),
-        _ => wire::stream_channel(QUEUE),
+    let (sender, changed) = if let WatchEffect::Delay(seconds) = effect {
+        late(Duration::from_secs_f64(seconds))
+    } else {
+        wire::stream_channel(QUEUE)
     };
     tokio::spawn(async move {
         let mut events = Events { effect, shown: 0, kept: None, sender };
@@ -242,19 +243,17 @@ impl Events {
     async fn take(&mut self, line: Bytes) -> bool {
         let is_bookmark = line.starts_with(b"{\"type\":\"BOOKMARK\"");
         let counts = !is_bookmark;
-        match &self.effect {
-            WatchEffect::EndAfter(most) | WatchEffect::ExpireAfter(most) | WatchEffect::StallAfter(most)
-                if counts && self.shown >= *most =>
-            {
-                match self.effect {
-                    WatchEffect::StallAfter(_) => self.sender.closed().await,
-                    WatchEffect::ExpireAfter(_) => {
-                        let status = kubeapi::Status::new(410, "too old resource version: injected").body();
-                        let gone = json!({"type": "ERROR", "object": status});
-                        self.send(format!("{gone}\n")).await;
-                    }
-                    _ => {}
-                }
+        let is_over = |most: u64| counts && self.shown >= most;
+        match self.effect {
+            WatchEffect::EndAfter(most) if is_over(most) => return false,
+            WatchEffect::StallAfter(most) if is_over(most) => {
+                self.sender.closed().await;
+                return false;
+            }
+            WatchEffect::ExpireAfter(most) if is_over(most) => {
+                let status = kubeapi::Status::new(410, "too old resource version: injected").body();
+                let gone = json!({"type": "ERROR", "object": status});
+                self.send(format!("{gone}\n")).await;
                 return false;
             }
             WatchEffect::NoBookmarks if is_bookmark => return true,
@@ -268,9 +267,17 @@ impl Events {
             }
             WatchEffect::Rewind(steps) => {
                 self.shown += 1;
-                return self.send(rewound(&line, *steps)).await;
+                return self.send(rewound(&line, steps)).await;
             }
-            _ => {}
+            WatchEffect::EndAfter(_)
+            | WatchEffect::StallAfter(_)
+            | WatchEffect::ExpireAfter(_)
+            | WatchEffect::EndAfterSeconds(_)
+            | WatchEffect::StallAfterSeconds(_)
+            | WatchEffect::NoBookmarks
+            | WatchEffect::Duplicate
+            | WatchEffect::Reorder
+            | WatchEffect::Delay(_) => {}
         }
         self.shown += u64::from(counts);
         let twice = counts && self.effect == WatchEffect::Duplicate;

@@ -98,9 +98,19 @@ pub struct RuleState {
     /// What went wrong last.
     #[serde(default, rename = "lastError")]
     pub last_error: String,
+    /// When it was evaluated last, RFC 3339; the year 1 where it never was.
+    #[serde(default, rename = "lastEvaluation")]
+    pub last_evaluation: String,
     /// The alerts that come of it at the moment.
     #[serde(default)]
     pub alerts: Vec<ActiveAlert>,
+}
+
+impl RuleState {
+    /// Whether it was evaluated at all since it was loaded.
+    pub fn was_evaluated(&self) -> bool {
+        !self.last_evaluation.is_empty() && !self.last_evaluation.starts_with("0001-")
+    }
 }
 
 /// Why there is no answer.
@@ -253,6 +263,15 @@ impl Client {
             .collect();
         rules.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(rules)
+    }
+
+    /// How many Alertmanagers it sends alerts to.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn alertmanagers(&self) -> Result<usize, HttpError> {
+        let data = self.get("alertmanagers", &[]).await?;
+        Ok(data["activeAlertmanagers"].as_array().map_or(0, Vec::len))
     }
 
     /// The configuration that runs, as YAML.

@@ -1,495 +1,497 @@
-//! A scenario file as it is written. Parsing has no side effects; what the types cannot say is checked in [`crate::parse`].
+//! A scenario file as it is written, for serde and for the JSON schema. [`crate::resolve`] makes a [`crate::Scenario`] of it, in which
+//! nothing is left to be wrong; only that one is run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::variant::{Regression, Variant};
+use crate::model::{Declared, Regression, Survivor};
+use crate::place::Located;
+use crate::word::{AlertState, NotificationStatus, Pattern, ProviderName, RuleHealth, Stack, Text, Written};
 
 /// A scenario.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Scenario {
+#[schemars(rename = "Scenario")]
+pub(crate) struct ScenarioFile {
     /// What it shows, in a sentence or two.
-    pub description: String,
+    pub(crate) description: String,
     /// What it runs on.
     #[serde(default)]
-    pub given: Given,
+    pub(crate) given: GivenFile,
     /// What is done, in order.
-    pub steps: Vec<Step>,
+    pub(crate) steps: Located<Vec<Located<StepFile>>>,
     /// What must hold afterwards, in order.
     #[serde(default)]
-    pub expect: Vec<Expectation>,
-    /// Series that are held against a file.
+    pub(crate) expect: Vec<Located<ExpectationFile>>,
+    /// Series that are compared with a file.
     #[serde(default)]
-    pub snapshot: Vec<SnapshotSpec>,
+    pub(crate) snapshot: Vec<Located<SnapshotFile>>,
     /// Whether the ledger must equal the change of the components' counters, for every code.
     #[serde(default)]
-    pub reconcile: bool,
+    pub(crate) reconcile: Option<Located<bool>>,
     /// What it reproduces, if it is one of the catalogue of regressions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub regression: Option<Regression>,
-    /// What is otherwise where the regression is; the scenario must fail there, and as it is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broken: Option<Variant>,
-    /// What is otherwise where it is mended; the scenario must pass there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mended: Option<Variant>,
+    #[serde(default)]
+    pub(crate) regression: Option<Regression>,
+    /// What is otherwise where the regression is; the scenario must fail there, as `fails` says.
+    #[serde(default)]
+    pub(crate) broken: Option<Located<VariantFile>>,
+    /// What is otherwise where it is fixed; the scenario must pass there.
+    #[serde(default)]
+    pub(crate) mended: Option<Located<VariantFile>>,
     /// What may differ from provider to provider; what differs and is not here fails `scenario run --parity`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parity: Vec<Declared>,
+    #[serde(default)]
+    pub(crate) parity: Vec<Located<DeclaredFile>>,
+    /// Changes that `scenario mutate` makes without the scenario failing, each with the reason why that is right.
+    #[serde(default)]
+    pub(crate) survivors: Vec<Located<Survivor>>,
 }
 
 /// A difference between providers that is as it should be.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Declared {
+#[schemars(rename = "Declared")]
+pub(crate) struct DeclaredFile {
     /// What differs: the line of a report, or `snapshot NAME`.
-    pub differs: String,
+    pub(crate) differs: Written<Text>,
     /// On which provider; on any without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on: Option<String>,
+    #[serde(default)]
+    pub(crate) on: Option<Written<ProviderName>>,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: Written<Text>,
 }
+
+impl DeclaredFile {
+    pub(crate) fn into_declared(self, on: Option<ProviderName>) -> Declared {
+        Declared { differs: self.differs.text, on, reason: self.reason.text }
+    }
+}
+
+/// Releases of KubeVirt: a list, on each of which the scenario runs once; `any`; or a range such as `">=1.5"`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Releases")]
+pub(crate) enum ReleasesFile {
+    /// One release, `any`, or comparisons with a space between them, such as `">=1.5 <1.9"`.
+    One(#[schemars(with = "ReleaseWords")] String),
+    /// Releases; the scenario runs once on each.
+    Many(#[schemars(with = "Vec<ReleaseName>")] Vec<String>),
+}
+
+impl Default for ReleasesFile {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+/// Stands for the names of releases in the schema.
+#[derive(JsonSchema)]
+#[schemars(rename = "Release")]
+pub(crate) struct ReleaseName(#[expect(dead_code, reason = "only its schema is used")] String);
+
+/// Stands for `any` and ranges in the schema.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(crate) struct ReleaseWords(
+    #[schemars(regex(pattern = r"^(any|v?[0-9]+(\.[0-9]+)*|((>=|<=|>|<|=)\s*v?[0-9]+(\.[0-9]+)*\s*,?\s*)+)$"))]
+    #[expect(dead_code, reason = "only its schema is used")]
+    String,
+);
 
 /// What a scenario runs on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Given {
-    /// Releases of KubeVirt; the scenario runs once on each.
-    pub kubevirt: Vec<String>,
+#[schemars(rename = "Given")]
+pub(crate) struct GivenFile {
+    /// Releases of KubeVirt: a list, on each of which the scenario runs once; `any`; or a range such as `">=1.5"`.
+    #[schemars(with = "ReleasesFile")]
+    pub(crate) kubevirt: Option<Located<ReleasesFile>>,
     /// How alerts are evaluated.
-    pub alerts: Alerts,
+    pub(crate) alerts: AlertsFile,
     /// How much of kube-prometheus there is: `none`, `small` or `full`.
-    pub stack: Stack,
+    pub(crate) stack: Option<Written<Stack>>,
     /// Defects that the simulated components have, by their names.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub defects: Vec<String>,
+    #[schemars(with = "Vec<DefectName>")]
+    pub(crate) defects: Vec<Located<String>>,
 }
 
-/// How much of kube-prometheus a lab has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Stack {
-    /// Nothing: KubeVirt alone, for what its components' own pages show.
-    None,
-    /// Prometheus, Alertmanager and the operator.
-    #[default]
-    Small,
-    /// Also kube-state-metrics, node-exporter, the kubelet's metrics, and stand-ins for Grafana and prometheus-adapter.
-    Full,
-}
+/// Stands for the names of defects in the schema.
+#[derive(JsonSchema)]
+#[schemars(rename = "Defect")]
+pub(crate) struct DefectName(#[expect(dead_code, reason = "only its schema is used")] String);
 
 /// How alerts are evaluated.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Alerts {
+#[schemars(rename = "Alerts")]
+pub(crate) struct AlertsFile {
     /// Without pending times and with ranges of a minute, so that they come soon; the objects stay as they are.
-    pub fast: bool,
+    pub(crate) fast: bool,
+}
+
+/// What is otherwise in one of the two variants of a regression.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Variant")]
+pub(crate) struct VariantFile {
+    /// Another release of KubeVirt.
+    #[schemars(with = "Option<ReleaseName>")]
+    pub(crate) kubevirt: Option<Located<String>>,
+    /// Defects of the simulated components.
+    #[schemars(with = "Vec<DefectName>")]
+    pub(crate) defects: Vec<Located<String>>,
+    /// Steps after the common ones.
+    pub(crate) steps: Vec<Located<StepFile>>,
+    /// Expectations before the common ones.
+    pub(crate) expect: Vec<Located<ExpectationFile>>,
+    /// Which expectations fail, and how; of the broken variant alone.
+    pub(crate) fails: Vec<Located<FailingFile>>,
+}
+
+/// An expectation that is not met.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Failing")]
+pub(crate) struct FailingFile {
+    /// A part of its line in the report.
+    pub(crate) expect: Written<Text>,
+    /// A part of what the report says.
+    pub(crate) says: Written<Text>,
+    /// How long it is looked at before it is said to fail; `1s` without it.
+    #[serde(default)]
+    pub(crate) within: Option<Written<Duration>>,
 }
 
 /// One step; exactly one key.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Step {
+#[schemars(rename = "Step", extend("minProperties" = 1, "maxProperties" = 1))]
+pub(crate) struct StepFile {
     /// Wait for a state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wait: Option<Wait>,
+    pub(crate) wait: Option<Located<WaitFile>>,
     /// Arm a fault.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<faults::Rule>,
+    pub(crate) fault: Option<faults::Rule>,
     /// Clear the fault of this name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clear_fault: Option<String>,
+    pub(crate) clear_fault: Option<String>,
     /// Clear all faults.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clear_faults: Option<bool>,
+    #[schemars(with = "Option<True>")]
+    pub(crate) clear_faults: Option<bool>,
     /// Delete objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub delete: Option<Delete>,
+    pub(crate) delete: Option<DeleteFile>,
     /// Apply an object.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub apply: Option<Value>,
+    #[schemars(with = "Option<ObjectFile>")]
+    pub(crate) apply: Option<Value>,
 }
 
-impl Step {
-    /// The step's word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self { wait: Some(_), .. } => "wait",
-            Self { fault: Some(_), .. } => "fault",
-            Self { clear_fault: Some(_), .. } => "clearFault",
-            Self { clear_faults: Some(_), .. } => "clearFaults",
-            Self { delete: Some(_), .. } => "delete",
-            Self { apply: Some(_), .. } => "apply",
-            _ => "nothing",
-        }
-    }
+/// Stands for `true` in the schema.
+#[derive(JsonSchema)]
+#[schemars(transparent, extend("const" = true))]
+pub(crate) struct True(#[expect(dead_code, reason = "only its schema is used")] bool);
 
-    pub(crate) fn count(&self) -> usize {
-        let set = [
-            self.wait.is_some(),
-            self.fault.is_some(),
-            self.clear_fault.is_some(),
-            self.clear_faults.is_some(),
-            self.delete.is_some(),
-            self.apply.is_some(),
-        ];
-        set.into_iter().filter(|set| *set).count()
-    }
-}
-
-fn a_minute() -> String {
-    "60s".to_owned()
+/// Stands for objects of the API in the schema.
+#[derive(JsonSchema)]
+#[schemars(rename = "Object", rename_all = "camelCase")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct ObjectFile {
+    /// Group and version, such as `apps/v1`.
+    pub(crate) api_version: String,
+    /// The kind.
+    pub(crate) kind: String,
+    /// At least a name.
+    pub(crate) metadata: Value,
 }
 
 /// A state to wait for; exactly one besides `within`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Wait {
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(rename = "Wait")]
+pub(crate) struct WaitFile {
     /// All workloads are there and their pods ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub up: Option<bool>,
+    #[schemars(with = "Option<True>")]
+    pub(crate) up: Option<bool>,
     /// All KubeVirt targets are up: as many as there are pods with metrics.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<bool>,
-    /// A query's first value meets a condition.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query: Option<QueryExpectation>,
+    #[schemars(with = "Option<True>")]
+    pub(crate) targets: Option<bool>,
+    /// A query's result meets a condition.
+    pub(crate) query: Option<QueryFile>,
     /// Alertmanager has sent a notification.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notification: Option<NotificationExpectation>,
+    pub(crate) notification: Option<NotificationFile>,
     /// A fault has used its budget up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault_spent: Option<String>,
+    pub(crate) fault_spent: Option<String>,
     /// A component's own page shows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page: Option<PageExpectation>,
+    pub(crate) page: Option<PageFile>,
     /// Objects are as they are to be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<ObjectExpectation>,
-    /// The deadline, such as `30s`.
-    #[serde(default = "a_minute")]
-    pub within: String,
+    pub(crate) object: Option<ObjectsFile>,
+    /// The deadline, such as `30s`; `60s` without it.
+    pub(crate) within: Option<Written<Duration>>,
 }
 
 /// Objects to delete, by name or by labels.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Delete {
+#[schemars(rename = "Delete")]
+pub(crate) struct DeleteFile {
     /// API group; empty for core.
     #[serde(default)]
-    pub group: String,
+    pub(crate) group: String,
     /// Plural resource name.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Namespace; `{namespace}` is that of KubeVirt.
     #[serde(default)]
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Name.
     #[serde(default)]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Label selector.
     #[serde(default)]
-    pub labels: Option<String>,
+    pub(crate) labels: Option<String>,
 }
 
-/// Something that must hold; exactly one besides the times.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Expectation {
+/// Something that must hold; exactly one besides the times and `only`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(rename = "Expectation")]
+pub(crate) struct ExpectationFile {
     /// A query's result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query: Option<QueryExpectation>,
+    pub(crate) query: Option<QueryFile>,
     /// Targets of the KubeVirt Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub targets: Option<TargetExpectation>,
+    pub(crate) targets: Option<TargetsFile>,
     /// Alerts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alerts: Option<AlertExpectation>,
+    pub(crate) alerts: Option<AlertsExpectedFile>,
     /// What Alertmanager has sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub notification: Option<NotificationExpectation>,
+    pub(crate) notification: Option<NotificationFile>,
     /// Prometheus' rules.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rules: Option<RuleExpectation>,
+    pub(crate) rules: Option<RulesFile>,
     /// Lines of logs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub logs: Option<LogExpectation>,
+    pub(crate) logs: Option<LogsFile>,
     /// What the lab says about a series that is missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<WhyExpectation>,
+    pub(crate) why: Option<WhyFile>,
     /// What a component's own page shows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page: Option<PageExpectation>,
+    pub(crate) page: Option<PageFile>,
     /// Objects of the API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<ObjectExpectation>,
+    pub(crate) object: Option<ObjectsFile>,
     /// What expressions read is there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contract: Option<ContractExpectation>,
+    pub(crate) contract: Option<ContractFile>,
     /// It must hold at the latest after this time; `60s` without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within: Option<String>,
+    pub(crate) within: Option<Written<Duration>>,
     /// It must hold all this time, from when it first holds.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    pub hold: Option<String>,
+    #[serde(rename = "for")]
+    pub(crate) hold: Option<Written<Duration>>,
     /// Only on these releases.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
-}
-
-impl Expectation {
-    /// The single thing that is expected.
-    pub fn check(&self) -> Option<Check<'_>> {
-        self.query
-            .as_ref()
-            .map(Check::Query)
-            .or_else(|| self.targets.as_ref().map(Check::Targets))
-            .or_else(|| self.alerts.as_ref().map(Check::Alerts))
-            .or_else(|| self.notification.as_ref().map(Check::Notification))
-            .or_else(|| self.rules.as_ref().map(Check::Rules))
-            .or_else(|| self.logs.as_ref().map(Check::Logs))
-            .or_else(|| self.why.as_ref().map(Check::Why))
-            .or_else(|| self.page.as_ref().map(Check::Page))
-            .or_else(|| self.object.as_ref().map(Check::Object))
-            .or_else(|| self.contract.as_ref().map(Check::Contract))
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        let set = [
-            self.query.is_some(),
-            self.targets.is_some(),
-            self.alerts.is_some(),
-            self.notification.is_some(),
-            self.rules.is_some(),
-            self.logs.is_some(),
-            self.why.is_some(),
-            self.page.is_some(),
-            self.object.is_some(),
-            self.contract.is_some(),
-        ];
-        set.into_iter().filter(|set| *set).count()
-    }
-}
-
-/// What is expected, by kind.
-#[derive(Clone, Copy, Debug)]
-pub enum Check<'a> {
-    /// A query's result.
-    Query(&'a QueryExpectation),
-    /// Targets.
-    Targets(&'a TargetExpectation),
-    /// Alerts.
-    Alerts(&'a AlertExpectation),
-    /// A notification.
-    Notification(&'a NotificationExpectation),
-    /// Rules.
-    Rules(&'a RuleExpectation),
-    /// Log lines.
-    Logs(&'a LogExpectation),
-    /// The lab's explanation.
-    Why(&'a WhyExpectation),
-    /// A component's page.
-    Page(&'a PageExpectation),
-    /// Objects.
-    Object(&'a ObjectExpectation),
-    /// A contract.
-    Contract(&'a ContractExpectation),
+    #[schemars(with = "Vec<ReleaseName>")]
+    pub(crate) only: Vec<Located<String>>,
 }
 
 /// A query and what its result must be. Without a condition it must have at least one series.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct QueryExpectation {
+#[schemars(rename = "Query")]
+pub(crate) struct QueryFile {
     /// PromQL; `{requests}` is the release's counter of requests, `{namespace}` its namespace.
-    pub expr: String,
+    pub(crate) expr: Written<Text>,
     /// Every value equals this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub equals: Option<f64>,
-    /// Every value is this at least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_least: Option<f64>,
+    #[serde(default)]
+    pub(crate) equals: Option<f64>,
+    /// Every value is at least this.
+    #[serde(default)]
+    pub(crate) at_least: Option<f64>,
+    /// Every value is at most this.
+    #[serde(default)]
+    pub(crate) at_most: Option<f64>,
     /// So many series.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub series: Option<usize>,
+    #[serde(default)]
+    pub(crate) series: Option<usize>,
     /// Each series has these labels; `*` stands for anything.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, Written<Pattern>>,
 }
 
-/// Targets of the KubeVirt Service.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+/// Targets of the KubeVirt Service; at least one of the two.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct TargetExpectation {
-    /// So many in all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
+#[schemars(rename = "Targets", extend("minProperties" = 1))]
+pub(crate) struct TargetsFile {
+    /// So many in all; `expected` is as many as there are pods with metrics.
+    #[serde(default)]
+    pub(crate) count: Option<CountFile>,
     /// Every one that there is is up, and there are as many as pods with metrics.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub all_up: Option<bool>,
+    #[serde(default)]
+    #[schemars(with = "Option<True>")]
+    pub(crate) all_up: Option<bool>,
+}
+
+/// A number, or `expected`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "Count")]
+pub(crate) enum CountFile {
+    /// So many.
+    Number(usize),
+    /// As many as there are pods with metrics: `expected`.
+    Word(#[schemars(regex(pattern = "^expected$"))] String),
 }
 
 /// Alerts by name.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct AlertExpectation {
+#[schemars(rename = "AlertsExpected")]
+pub(crate) struct AlertsExpectedFile {
     /// Their names; each must be there with healthy rules.
-    pub names: Vec<String>,
+    #[schemars(length(min = 1))]
+    pub(crate) names: Vec<Written<Text>>,
     /// `inactive`, `pending` or `firing`; `resolved` for one that has fired and is inactive.
-    pub state: String,
+    pub(crate) state: Written<AlertState>,
     /// Labels that one alert of each, pending or firing, has; `*` stands for anything.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, Written<Pattern>>,
 }
 
 /// A notification that Alertmanager has sent to the lab.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct NotificationExpectation {
+#[schemars(rename = "Notification")]
+pub(crate) struct NotificationFile {
     /// The alert's name; `*` stands for anything.
-    pub alert: String,
+    pub(crate) alert: Written<Text>,
     /// `firing` or `resolved`; either without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    #[serde(default)]
+    pub(crate) status: Option<Written<NotificationStatus>>,
     /// Labels that it has; `*` stands for anything.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, Written<Pattern>>,
     /// So many in all; at least one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
+    #[serde(default)]
+    pub(crate) count: Option<usize>,
 }
 
 /// Prometheus' rules, all or those of some names.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct RuleExpectation {
+#[schemars(rename = "Rules")]
+pub(crate) struct RulesFile {
     /// What each says of itself after an evaluation; only `ok` can be asked for.
-    pub health: String,
+    pub(crate) health: Written<RuleHealth>,
     /// Which rules, recording or alerting; `*` stands for anything, and without it all are meant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub names: Option<String>,
+    #[serde(default)]
+    pub(crate) names: Option<Written<Text>>,
     /// So many of them; at least one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
+    #[serde(default)]
+    pub(crate) count: Option<usize>,
     /// The alerts among them that fire, all of them and no other; whichever without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firing: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) firing: Option<Vec<Written<Text>>>,
 }
 
 /// Lines in the logs of pods.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct LogExpectation {
+#[schemars(rename = "Logs")]
+pub(crate) struct LogsFile {
     /// The beginning of the pods' names.
-    pub pod: String,
+    pub(crate) pod: Written<Text>,
     /// The container; the only one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
+    #[serde(default)]
+    pub(crate) container: Option<String>,
     /// What a line must contain, all of it.
-    pub contains: Vec<String>,
+    #[schemars(length(min = 1))]
+    pub(crate) contains: Vec<Written<Text>>,
     /// How many such lines there are in all; at least one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
+    #[serde(default)]
+    pub(crate) count: Option<usize>,
 }
 
 /// The lab's explanation of what is missing.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct WhyExpectation {
+#[schemars(rename = "Why")]
+pub(crate) struct WhyFile {
     /// What is asked, as `lab why` takes it: a metric with label matchers, or `servicemonitor/NAMESPACE/NAME`.
-    pub ask: String,
+    pub(crate) ask: Written<Text>,
     /// What it must contain.
-    pub contains: String,
+    pub(crate) contains: Written<Text>,
 }
 
 /// What the pages of a component show, read from its pods and not from Prometheus; the series of all its pods together.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct PageExpectation {
+#[schemars(rename = "Page")]
+pub(crate) struct PageFile {
     /// The beginning of the pods' names.
-    pub pod: String,
+    pub(crate) pod: Written<Text>,
     /// The metric.
-    pub metric: String,
+    pub(crate) metric: Written<Text>,
     /// Labels that series must have to be counted; `*` stands for anything.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, Written<Pattern>>,
     /// So many series; at least one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub series: Option<usize>,
+    #[serde(default)]
+    pub(crate) series: Option<usize>,
     /// So many series at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_most_series: Option<usize>,
+    #[serde(default)]
+    pub(crate) at_most_series: Option<usize>,
     /// Every value equals this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub equals: Option<f64>,
-    /// The sum of the values is this at least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sum_at_least: Option<f64>,
+    #[serde(default)]
+    pub(crate) equals: Option<f64>,
+    /// The sum of the values is at least this.
+    #[serde(default)]
+    pub(crate) sum_at_least: Option<f64>,
     /// The media type that the page says it has begins so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
-    /// Each pod is asked so often at once, and each answer must show it; 1 without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_once: Option<usize>,
+    #[serde(default)]
+    pub(crate) content_type: Option<Written<Text>>,
+    /// Each pod is asked so many times at once, and each answer must show it; 1 without it.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(crate) at_once: Option<usize>,
 }
 
 /// Objects of the API, by name or all of a namespace.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ObjectExpectation {
+#[schemars(rename = "Objects")]
+pub(crate) struct ObjectsFile {
     /// API group; empty for core.
     #[serde(default)]
-    pub group: String,
+    pub(crate) group: String,
     /// Plural resource name.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Namespace; `{namespace}` is that of KubeVirt, and empty means all.
     #[serde(default)]
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    #[serde(default)]
+    pub(crate) name: Option<String>,
     /// Fields by their path with dots, such as `status.phase`, and what each is.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub fields: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) fields: BTreeMap<String, Written<Pattern>>,
     /// What its text, as JSON, contains.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contains: Option<String>,
+    #[serde(default)]
+    pub(crate) contains: Option<Written<Text>>,
     /// So many; at least one without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
+    #[serde(default)]
+    pub(crate) count: Option<usize>,
 }
 
 /// PromQL that dashboards, alerts or people use: every metric of KubeVirt and every label that it reads must be one that the release has,
 /// or records by a rule.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ContractExpectation {
+#[schemars(rename = "Contract")]
+pub(crate) struct ContractFile {
     /// The expressions.
-    pub reads: Vec<String>,
+    #[schemars(length(min = 1))]
+    pub(crate) reads: Vec<Written<Text>>,
 }
 
-/// Series that are held against a file.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// Series that are compared with a file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct SnapshotSpec {
+#[schemars(rename = "Snapshot")]
+pub(crate) struct SnapshotFile {
     /// The snapshot's name; the file is `SCENARIO@RELEASE.NAME.snap`.
-    pub name: String,
+    pub(crate) name: Written<Text>,
     /// A regular expression over whole metric names.
-    pub metrics: String,
-}
-
-/// Reads `500ms`, `30s`, `5m`, `1h`.
-pub fn duration(text: &str) -> Option<Duration> {
-    let split = text.find(|character: char| !character.is_ascii_digit())?;
-    let number: u64 = text[..split].parse().ok()?;
-    match &text[split..] {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number * 60)),
-        "h" => Some(Duration::from_secs(number * 3600)),
-        _ => None,
-    }
+    pub(crate) metrics: Written<Text>,
 }

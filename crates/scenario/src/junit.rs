@@ -1,87 +1,115 @@
-//! Reports as JUnit's XML, which CI systems show: a suite for each scenario, release and provider, a case for each line.
+//! Reports as JUnit's XML, which CI systems show: a suite for each run, a case for each line and each snapshot.
 
-use crate::report::{Report, Verdict};
+use std::time::Duration;
 
-fn escaped(text: &str) -> String {
-    let plain = |letter: char| letter == '\n' || letter == '\t' || !letter.is_control();
-    text.chars()
-        .filter(|letter| plain(*letter))
-        .map(|letter| match letter {
-            '&' => "&amp;".to_owned(),
-            '<' => "&lt;".to_owned(),
-            '>' => "&gt;".to_owned(),
-            '"' => "&quot;".to_owned(),
-            '\n' => "&#10;".to_owned(),
-            other => other.to_string(),
-        })
-        .collect()
+use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
+
+use crate::place::Place;
+use crate::report::{Ending, Outcome, Report, SnapshotState};
+
+/// How a case ended.
+enum Case<'a> {
+    Passed(Option<&'a str>),
+    Skipped(&'a str),
+    Failed(&'a str),
+    Error(&'a str),
 }
 
 /// The reports of a run.
-pub fn xml(reports: &[Report]) -> String {
-    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+///
+/// # Errors
+/// When the document cannot be written: a bug.
+pub fn xml(reports: &[Report]) -> Result<String, quick_junit::SerializeError> {
+    let mut document = Document::new("kubevirt-lab");
+    document.set_time(reports.iter().map(Report::took).sum());
     for report in reports {
-        let name = format!("{}@{} on {}", report.scenario, report.release, report.provider);
-        let failed = report.lines.iter().filter(|line| matches!(line.verdict, Verdict::Failed { .. })).count();
-        let skipped = report.lines.iter().filter(|line| matches!(line.verdict, Verdict::Skipped { .. })).count();
-        let cases = report.lines.len().max(1);
-        let skipped = if report.not_runnable.is_some() { 1 } else { skipped };
-        text.push_str(&format!(
-            "  <testsuite name=\"{}\" tests=\"{cases}\" failures=\"{failed}\" skipped=\"{skipped}\">\n",
-            escaped(&name)
-        ));
-        if let Some(why) = &report.not_runnable {
-            text.push_str(&format!(
-                "    <testcase classname=\"{}\" name=\"the scenario\"><skipped message=\"{}\"/></testcase>\n",
-                escaped(&name),
-                escaped(why)
-            ));
-        }
-        let mut began = std::time::Duration::ZERO;
-        for line in &report.lines {
-            let time = line.at.saturating_sub(began).as_secs_f64();
-            began = line.at;
-            text.push_str(&format!(
-                "    <testcase classname=\"{}\" name=\"{}\" time=\"{time:.3}\">",
-                escaped(&name),
-                escaped(&line.what)
-            ));
-            match &line.verdict {
-                Verdict::Passed { .. } => {}
-                Verdict::Skipped { why } => text.push_str(&format!("<skipped message=\"{}\"/>", escaped(why))),
-                Verdict::Failed { why } => text.push_str(&format!("<failure message=\"{}\"/>", escaped(why))),
-            }
-            text.push_str("</testcase>\n");
-        }
-        text.push_str("  </testsuite>\n");
+        document.add_test_suite(suite(report));
     }
-    text.push_str("</testsuites>\n");
-    text
+    document.to_string()
+}
+
+fn suite(report: &Report) -> TestSuite {
+    let title = report.title();
+    let mut suite = TestSuite::new(&title);
+    suite.set_time(report.took());
+    let notes = report.treated_as.iter().chain(&report.notes).cloned().collect::<Vec<_>>().join("\n");
+    if !notes.is_empty() {
+        suite.set_system_out(notes);
+    }
+    let mut add = |name: &str, took: Duration, place: Option<Place>, how: &Case<'_>| {
+        let mut case = TestCase::new(name, status(how));
+        case.set_classname(&title).set_time(took);
+        if let Case::Passed(Some(seen)) = how {
+            case.set_system_out(*seen);
+        }
+        if let Some(file) = &report.file {
+            case.extra.insert("file".into(), file.as_str().into());
+        }
+        if let Some(Place { line, .. }) = place {
+            case.extra.insert("line".into(), line.to_string().into());
+        }
+        suite.add_test_case(case);
+    };
+    for line in &report.lines {
+        let seen;
+        let how = match &line.outcome {
+            Outcome::Passed { seen: text, otherwise: None } => Case::Passed(Some(text)),
+            Outcome::Passed { seen: text, otherwise: Some(otherwise) } => {
+                seen = format!("{text}\n({otherwise})");
+                Case::Passed(Some(&seen))
+            }
+            Outcome::Unchecked { why } => Case::Skipped(why),
+            Outcome::Failed { why } => Case::Failed(why),
+        };
+        add(&line.what, line.took, line.place, &how);
+    }
+    for snapshot in &report.snapshots {
+        let how = match &snapshot.state {
+            SnapshotState::Taken | SnapshotState::Same | SnapshotState::Written => Case::Passed(None),
+            SnapshotState::Declared => Case::Skipped("it may differ on this provider, as declared"),
+            SnapshotState::New { diff } | SnapshotState::Changed { diff } => Case::Failed(diff),
+        };
+        add(&format!("snapshot {} is as recorded", snapshot.name), Duration::ZERO, snapshot.place, &how);
+    }
+    let how = match &report.ending {
+        Ending::Completed if report.lines.is_empty() => Some(Case::Failed("nothing was looked at")),
+        Ending::Completed => None,
+        Ending::NotRunnable { why } => Some(Case::Skipped(why)),
+        Ending::LabFailed { why } => Some(Case::Error(why)),
+        Ending::Interrupted => Some(Case::Error("interrupted")),
+    };
+    if let Some(how) = how {
+        add("the scenario as a whole", Duration::ZERO, None, &how);
+    }
+    suite
+}
+
+fn status(how: &Case<'_>) -> TestCaseStatus {
+    let failure = |kind, why: &str| {
+        let mut status = TestCaseStatus::non_success(kind);
+        // The first line is what lists show.
+        status.set_message(why.lines().next().unwrap_or_default()).set_description(why);
+        status
+    };
+    match how {
+        Case::Passed(_) => TestCaseStatus::success(),
+        Case::Skipped(why) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(*why);
+            status
+        }
+        Case::Failed(why) => failure(NonSuccessKind::Failure, why),
+        Case::Error(why) => failure(NonSuccessKind::Error, why),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::report::Line;
+    use crate::report::samples;
 
     #[test]
-    fn every_line_is_a_case() {
-        let line = |at, what: &str, verdict| Line { at: Duration::from_secs(at), what: what.to_owned(), verdict };
-        let ran = Report {
-            scenario: "s".to_owned(),
-            release: "v1.9.0".to_owned(),
-            provider: "embedded".to_owned(),
-            not_runnable: None,
-            lines: vec![
-                line(1, "a < b", Verdict::Passed { seen: String::new() }),
-                line(3, "c", Verdict::Failed { why: "\"x\"\n\u{7}y".to_owned() }),
-                line(3, "d", Verdict::Skipped { why: "no".to_owned() }),
-            ],
-            snapshots: Vec::new(),
-        };
-        let not = Report { not_runnable: Some("it needs faults".to_owned()), lines: Vec::new(), ..ran.clone() };
-        insta::assert_snapshot!(xml(&[ran, not]));
+    fn every_line_and_snapshot_is_a_case() {
+        insta::assert_snapshot!(xml(&samples()).unwrap());
     }
 }

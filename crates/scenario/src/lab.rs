@@ -1,5 +1,6 @@
 //! What a scenario needs of a lab, whatever it runs on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use faults::{Entry, Rule};
@@ -9,7 +10,7 @@ use metrics::{Exposition, Labels, RuleState, Sample, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::file::{Delete, ObjectExpectation};
+use crate::model::{Delete, ObjectCheck};
 use crate::needs::Need;
 use crate::reconcile::{Hookless, Reading};
 
@@ -75,6 +76,12 @@ pub trait Lab: Send + Sync {
     fn lacks(&self) -> &'static [Need] {
         &[]
     }
+    /// Whether the release declares a metric, whether or not it has series.
+    fn declares(&self, metric: &str) -> bool;
+    /// By how much deadlines and holds are longer than they say: 1 on a machine that has time for the lab.
+    fn patience(&self) -> f64 {
+        1.0
+    }
     /// Time since the lab was started.
     fn now(&self) -> Duration;
     /// Lets time pass.
@@ -89,6 +96,10 @@ pub trait Lab: Send + Sync {
     fn targets(&self) -> BoxFuture<'_, Result<Vec<Target>, LabError>>;
     /// Prometheus' rules.
     fn rules(&self) -> BoxFuture<'_, Result<Vec<RuleState>, LabError>>;
+    /// How many Alertmanagers Prometheus knows.
+    fn alertmanagers(&self) -> BoxFuture<'_, Result<usize, LabError>>;
+    /// How often each container was restarted by its node, as `NAMESPACE/POD/CONTAINER`.
+    fn restarts(&self) -> BoxFuture<'_, Result<BTreeMap<String, u64>, LabError>>;
     /// What Alertmanager has sent, oldest first.
     fn notifications(&self) -> BoxFuture<'_, Result<Vec<Notification>, LabError>>;
     /// The logs of pods whose names begin so.
@@ -97,9 +108,9 @@ pub trait Lab: Send + Sync {
     fn why(&self, question: String) -> BoxFuture<'_, Result<String, LabError>>;
     /// What the pods of KubeVirt with names that begin so answer at /metrics, each asked so often at once; a pod's answers follow each other.
     fn pages<'a>(&'a self, pod: &'a str, at_once: usize) -> BoxFuture<'a, Result<Vec<PageAnswer>, LabError>>;
-    /// Objects of the API.
-    fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>>;
-    /// What expressions read in vain.
+    /// Objects of the API; an error where the kind is not served.
+    fn objects<'a>(&'a self, wanted: &'a ObjectCheck) -> BoxFuture<'a, Result<Vec<Value>, LabError>>;
+    /// What expressions read that the release does not have, and expressions that cannot be read.
     fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>>;
     /// Arms a fault.
     fn arm(&self, rule: Rule) -> BoxFuture<'_, Result<(), LabError>>;

@@ -3,31 +3,48 @@
 //! Architecture invariant: this crate does no I/O and reads no clock; a [`Lab`] does both for it, so the same scenario runs on
 //! any provider.
 
-mod check;
+pub mod annotations;
+mod catalogue;
 mod file;
+pub mod html;
 pub mod junit;
 mod lab;
 mod look;
+mod model;
 mod needs;
 pub mod parity;
+mod place;
 pub mod reconcile;
+mod releases;
 mod report;
+mod resolve;
 mod run;
 mod variant;
+mod word;
 
-pub use check::{Known, Problem, parse};
-pub use file::{
-    AlertExpectation, Alerts, Check, ContractExpectation, Declared, Delete, Expectation, Given, LogExpectation,
-    NotificationExpectation, ObjectExpectation, PageExpectation, QueryExpectation, RuleExpectation, Scenario, SnapshotSpec,
-    Stack, Step, TargetExpectation, Wait, WhyExpectation, duration,
-};
+pub use catalogue::{Catalogue, Reads};
 pub use lab::{FaultUse, Lab, LabError, Notification, PageAnswer, PodLog, PodPage};
+pub use model::{
+    AlertCheck, Check, ContractCheck, Declared, Delete, Expectation, Given, LogCheck, NotificationCheck, ObjectCheck, PageCheck,
+    Placed, QueryCheck, Regression, Releases, RuleCheck, Scenario, SnapshotSpec, State, Step, Survivor, TargetCheck, Wait, Which,
+    WhyCheck,
+};
 pub use needs::Need;
-pub use report::{Line, Report, SnapshotText, Verdict};
-pub use run::run;
-pub use variant::{Failing, Regression, Variant, Variation};
+pub use place::{Place, Problem};
+pub use releases::{Stand, nearest_known};
+pub use report::{Ending, Line, Outcome, Report, SnapshotState, SnapshotText, Summary, Verdict};
+pub use resolve::parse;
+pub use run::{not_runnable, run};
+pub use variant::{Failing, Variant, Variants, Variation};
+pub use word::{AlertState, LabelPatterns, NotificationStatus, Pattern, ProviderName, RuleHealth, Stack, duration};
 
-/// The JSON schema of scenario files, for editors.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Scenario).to_value()
+/// The JSON schema of scenario files, for editors: what may be written, with the names of the releases and defects of a catalogue.
+pub fn schema(catalogue: &dyn Catalogue) -> serde_json::Value {
+    let mut schema = schemars::schema_for!(file::ScenarioFile).to_value();
+    for (name, words) in [("Release", catalogue.releases()), ("Defect", catalogue.defects())] {
+        if let Some(definition) = schema.pointer_mut(&format!("/$defs/{name}")) {
+            definition["enum"] = words.into();
+        }
+    }
+    schema
 }

@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
-use crate::file::Scenario;
-use crate::report::{Report, Verdict};
+use crate::html::{escaped, head, outcome};
+use crate::model::Scenario;
+use crate::report::{Ending, Outcome, Report};
 
 /// A difference between a provider and the first one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,12 +33,22 @@ pub struct Parity {
     pub differences: Vec<Difference>,
 }
 
-/// A verdict in a word; what was left out differs from nothing.
-fn word(verdict: &Verdict) -> Option<&'static str> {
-    match verdict {
-        Verdict::Passed { .. } => Some("passed"),
-        Verdict::Failed { .. } => Some("failed"),
-        Verdict::Skipped { .. } => None,
+/// An outcome in a word; what was not checked differs from nothing.
+fn word(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Passed { .. } => Some("passed"),
+        Outcome::Failed { .. } => Some("failed"),
+        Outcome::Unchecked { .. } => None,
+    }
+}
+
+/// Why a run could not be, or came to no end.
+fn ended_early(report: &Report) -> Option<String> {
+    match &report.ending {
+        Ending::Completed => None,
+        Ending::NotRunnable { why } => Some(format!("not runnable: {why}")),
+        Ending::LabFailed { why } => Some(format!("the lab failed: {why}")),
+        Ending::Interrupted => Some("interrupted".to_owned()),
     }
 }
 
@@ -46,12 +57,12 @@ impl Parity {
     pub fn new(scenario: &Scenario, reports: Vec<Report>) -> Self {
         let mut differences = Vec::new();
         if let Some((first, others)) = reports.split_first() {
-            for other in others.iter().filter(|report| report.not_runnable.is_none() && first.not_runnable.is_none()) {
+            for other in others.iter().filter(|report| ended_early(report).is_none() && ended_early(first).is_none()) {
                 for (what, seen) in differing(first, other) {
                     let declared = scenario
                         .parity
                         .iter()
-                        .find(|declared| declared.differs == what && declared.on.as_ref().is_none_or(|on| *on == other.provider));
+                        .find(|declared| declared.differs == what && declared.on.is_none_or(|on| on.word() == other.provider));
                     let declared = declared.map(|declared| declared.reason.clone());
                     differences.push(Difference { provider: other.provider.clone(), what, seen, declared });
                 }
@@ -71,7 +82,7 @@ fn differing(first: &Report, other: &Report) -> Vec<(String, (String, String))> 
     let mut found = Vec::new();
     for line in &first.lines {
         let there = other.lines.iter().find(|there| there.what == line.what);
-        let (Some(one), Some(two)) = (word(&line.verdict), there.and_then(|there| word(&there.verdict))) else { continue };
+        let (Some(one), Some(two)) = (word(&line.outcome), there.and_then(|there| word(&there.outcome))) else { continue };
         if one != two {
             found.push((line.what.clone(), (one.to_owned(), two.to_owned())));
         }
@@ -86,28 +97,15 @@ fn differing(first: &Report, other: &Report) -> Vec<(String, (String, String))> 
     found
 }
 
-/// A text as HTML has it.
-pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}\
-h2{margin:2rem 0 .4rem;font-size:1.1rem}table{border-collapse:collapse;width:100%;margin:.4rem 0 1rem}\
-th,td{border-bottom:1px solid #d5dae0;padding:.35rem .6rem;text-align:left;vertical-align:top}\
-pre{white-space:pre-wrap;margin:.3rem 0;font:12px/1.4 ui-monospace,monospace}\
-.passed{color:#0a6b2d}.failed{color:#b3261e;font-weight:600}.skipped,.declared{color:#5b6570}.differs{background:#fff3d6}\
-@media(prefers-color-scheme:dark){body{color:#dfe4ea;background:#14171a}th,td{border-color:#333a41}.passed{color:#62c283}\
-.failed{color:#ff8a80}.skipped,.declared{color:#98a2ad}.differs{background:#3a3012}}";
-
 /// A page that shows scenarios on their providers, side by side.
 pub fn html(all: &[Parity]) -> String {
     let differing = all.iter().filter(|parity| !parity.holds()).count();
-    let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Parity of providers</title><style>{STYLE}</style><h1>Parity of providers</h1><p>{} scenarios, {differing} with a \
-         difference that is not declared.</p>",
-        all.len()
-    );
+    let mut page = head("Parity of providers");
+    page.push_str(&format!(
+        "<p>{} {}, {differing} with a difference that is not declared.</p>",
+        all.len(),
+        if all.len() == 1 { "scenario" } else { "scenarios" }
+    ));
     for parity in all {
         page.push_str(&format!(
             "<h2>{} · KubeVirt {}</h2><table><tr><th>What</th>",
@@ -118,13 +116,12 @@ pub fn html(all: &[Parity]) -> String {
             page.push_str(&format!("<th>{}</th>", escaped(&report.provider)));
         }
         page.push_str("</tr>");
-        for report in parity.reports.iter().filter(|report| report.not_runnable.is_some()) {
-            let why = report.not_runnable.as_deref().unwrap_or_default();
+        for (report, why) in parity.reports.iter().filter_map(|report| Some((report, ended_early(report)?))) {
             let columns = parity.reports.len() + 1;
             page.push_str(&format!(
-                "<tr><td colspan=\"{columns}\" class=\"skipped\">not runnable on {}: {}</td></tr>",
+                "<tr><td colspan=\"{columns}\" class=\"skipped\">{}: {}</td></tr>",
                 escaped(&report.provider),
-                escaped(why)
+                escaped(&why)
             ));
         }
         let lines = parity.reports.iter().max_by_key(|report| report.lines.len()).map(|report| report.lines.clone());
@@ -134,12 +131,7 @@ pub fn html(all: &[Parity]) -> String {
             page.push_str(&format!("<tr{class}><td>{}</td>", escaped(&line.what)));
             for report in &parity.reports {
                 let there = report.lines.iter().find(|there| there.what == line.what);
-                let cell = match there.map(|there| &there.verdict) {
-                    None => String::new(),
-                    Some(Verdict::Passed { .. }) => "<span class=\"passed\">passed</span>".to_owned(),
-                    Some(Verdict::Skipped { why }) => format!("<span class=\"skipped\">left out: {}</span>", escaped(why)),
-                    Some(Verdict::Failed { why }) => format!("<span class=\"failed\">failed</span><pre>{}</pre>", escaped(why)),
-                };
+                let cell = there.map(|there| outcome(&there.outcome)).unwrap_or_default();
                 page.push_str(&format!("<td>{cell}</td>"));
             }
             page.push_str("</tr>");
@@ -165,27 +157,29 @@ pub fn html(all: &[Parity]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::report::{Line, SnapshotText};
+    use crate::report::{Line, SnapshotState, SnapshotText};
+    use crate::resolve::tests::scenario as read;
 
     fn report(provider: &str, failed: bool, series: &str) -> Report {
-        let verdict = if failed { Verdict::Failed { why: "<no>".to_owned() } } else { Verdict::Passed { seen: String::new() } };
-        let skipped =
-            Line { at: Duration::ZERO, what: "ledger".to_owned(), verdict: Verdict::Skipped { why: "none".to_owned() } };
-        Report {
-            scenario: "s".to_owned(),
-            release: "v1".to_owned(),
-            provider: provider.to_owned(),
-            not_runnable: None,
-            lines: vec![Line { at: Duration::ZERO, what: "all targets up".to_owned(), verdict }, skipped],
-            snapshots: vec![SnapshotText { name: "a".to_owned(), text: series.to_owned() }],
-        }
+        let outcome = match failed {
+            true => Outcome::Failed { why: "<no>".to_owned() },
+            false => Outcome::Passed { seen: String::new(), otherwise: None },
+        };
+        let lines = vec![
+            Line::new("all targets up".to_owned(), outcome),
+            Line::new("ledger".to_owned(), Outcome::Unchecked { why: "none".to_owned() }),
+        ];
+        let (name, text) = ("a".to_owned(), series.to_owned());
+        let snapshots = vec![SnapshotText { name, text, place: None, file: None, state: SnapshotState::Taken }];
+        Report { lines, snapshots, ..Report::new("s", "v1", provider, Ending::Completed) }
     }
 
     fn scenario(parity: &str) -> Scenario {
-        serde_yaml::from_str(&format!("description: d\nsteps: []\nparity: {parity}")).unwrap()
+        read(&format!(
+            "description: d\nsteps: [{{wait: {{up: true}}}}]\nexpect: [{{targets: {{allUp: true}}}}]\n\
+             snapshot: [{{name: a, metrics: kubevirt_info}}]\nparity: {parity}"
+        ))
     }
 
     #[test]
@@ -198,11 +192,8 @@ mod tests {
         let declared = "[{differs: all targets up, reason: r}, {differs: snapshot a, on: kind, reason: r}]";
         assert!(Parity::new(&scenario(declared), reports()).holds());
         assert!(!Parity::new(&scenario("[{differs: snapshot a, on: minikube, reason: r}]"), reports()).holds());
-        assert!(
-            Parity::new(&scenario("[]"), vec![report("embedded", false, "x\n"), report("kind", false, "x\n")])
-                .differences
-                .is_empty()
-        );
+        let same = vec![report("embedded", false, "x\n"), report("kind", false, "x\n")];
+        assert!(Parity::new(&scenario("[]"), same).differences.is_empty());
     }
 
     #[test]
@@ -210,6 +201,6 @@ mod tests {
         let found = Parity::new(&scenario("[]"), vec![report("embedded", false, "x\n"), report("kind", true, "y\n")]);
         let page = html(&[found]);
         assert!(page.contains("&lt;no&gt;") && !page.contains("<no>"), "{page}");
-        assert!(page.contains("1 scenarios, 1 with a difference") && page.contains("left out: none"), "{page}");
+        assert!(page.contains("1 scenario, 1 with a difference") && page.contains("not checked: none"), "{page}");
     }
 }

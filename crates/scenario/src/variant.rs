@@ -1,59 +1,43 @@
-//! Regressions: one scenario that must fail where the regression is, as it is told, and pass where it is mended.
+//! Regressions: one scenario that must fail where the regression is, as `fails` says, and pass where it is fixed.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-use crate::file::{Expectation, Scenario, Step};
-use crate::report::{Line, Report, Verdict};
+use crate::model::{Check, Expectation, Placed, Releases, Scenario, Step};
+use crate::report::{Line, Outcome, Report};
 
-/// What a scenario reproduces.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Regression {
-    /// Where it was reported and mended, such as `kubevirt#12096`.
-    pub sources: Vec<String>,
-    /// What people saw.
-    pub symptom: String,
-    /// Why it was so.
-    pub cause: String,
+/// The two variants of a regression.
+#[derive(Clone, Debug)]
+pub struct Variants {
+    /// Where the regression is.
+    pub broken: Variant,
+    /// Where it is fixed.
+    pub mended: Variant,
 }
 
 /// What is otherwise in one of the two variants.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug)]
 pub struct Variant {
     /// Another release of KubeVirt.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kubevirt: Option<String>,
     /// Defects of the simulated components.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub defects: Vec<String>,
     /// Steps after the common ones.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<Step>,
+    pub steps: Vec<Placed<Step>>,
     /// Expectations before the common ones.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub expect: Vec<Expectation>,
+    pub expect: Vec<Placed<Expectation>>,
     /// Which expectations fail, and how; of the broken variant alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub fails: Vec<Failing>,
-}
-
-fn a_moment() -> String {
-    "1s".to_owned()
+    pub fails: Vec<Placed<Failing>>,
 }
 
 /// An expectation that is not met.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing {
     /// A part of its line in the report.
     pub expect: String,
     /// A part of what the report says.
     pub says: String,
-    /// How long it is looked at before it is said to fail; `1s` without it.
-    #[serde(default = "a_moment")]
-    pub within: String,
+    /// How long it is looked at before it is said to fail.
+    pub within: Duration,
 }
 
 /// A scenario as it is run.
@@ -64,56 +48,62 @@ pub struct Variation {
     /// The scenario with the variant in it.
     pub scenario: Scenario,
     /// What must fail.
-    pub fails: Vec<Failing>,
+    pub fails: Vec<Placed<Failing>>,
 }
 
 impl Scenario {
     /// The scenario's variants; itself where it has none.
     pub fn variations(&self) -> Vec<Variation> {
-        let variants = [("broken", &self.broken), ("mended", &self.mended)];
-        let of = |(word, variant): (&'static str, &Option<Variant>)| {
-            let variant = variant.as_ref()?;
+        let Some(variants) = &self.variants else {
+            return vec![Variation { word: None, scenario: self.clone(), fails: Vec::new() }];
+        };
+        let of = |(word, variant): (&'static str, &Variant)| {
             let mut scenario = self.clone();
-            (scenario.broken, scenario.mended) = (None, None);
+            scenario.variants = None;
             if let Some(release) = &variant.kubevirt {
-                scenario.given.kubevirt = vec![release.clone()];
+                scenario.given.kubevirt = Releases::Each(vec![release.clone()]);
             }
             scenario.given.defects.extend(variant.defects.iter().cloned());
             scenario.steps.extend(variant.steps.iter().cloned());
             scenario.expect.splice(0..0, variant.expect.iter().cloned());
-            Some(Variation { word: Some(word), scenario, fails: variant.fails.clone() })
+            Variation { word: Some(word), scenario, fails: variant.fails.clone() }
         };
-        let found: Vec<Variation> = variants.into_iter().filter_map(of).collect();
-        if found.is_empty() { vec![Variation { word: None, scenario: self.clone(), fails: Vec::new() }] } else { found }
+        [("broken", &variants.broken), ("mended", &variants.mended)].map(of).to_vec()
     }
 }
 
 impl Variation {
-    /// How long an expectation is waited for that is told to fail; nothing where it is to be met.
-    pub(crate) fn patience(&self, line: &str) -> Option<&str> {
-        self.fails.iter().find(|failing| line.contains(&failing.expect)).map(|failing| failing.within.as_str())
+    /// How long an expectation is waited for that must fail; nothing where it is to be met.
+    pub(crate) fn patience(&self, check: &Check) -> Option<Duration> {
+        let line = check.describe();
+        self.fails.iter().find(|failing| line.contains(&failing.value.expect)).map(|failing| failing.value.within)
     }
 
-    /// The report of a variant that must fail, turned round: what failed as it is told is as it should be.
+    /// The report of a variant that must fail, turned round: what failed as `fails` says is as it should be.
     pub(crate) fn turned(&self, mut report: Report) -> Report {
-        for failing in &self.fails {
+        for Placed { at, value: failing } in &self.fails {
             // A step that waits for the same is none of the expectations.
             let meant = |line: &&mut Line| line.what.contains(&failing.expect) && !line.what.starts_with("wait ");
             let Some(line) = report.lines.iter_mut().find(meant) else {
                 let why = format!("no line of the report contains {:?}", failing.expect);
                 let what = format!("{} fails", failing.expect);
-                report.lines.push(Line { at: Default::default(), what, verdict: Verdict::Failed { why } });
+                report.lines.push(Line { place: *at, ..Line::new(what, Outcome::Failed { why }) });
                 continue;
             };
-            line.verdict = match &line.verdict {
-                Verdict::Failed { why } if why.contains(&failing.says) => {
-                    Verdict::Passed { seen: format!("fails, as it is to: {why}") }
+            line.outcome = match &line.outcome {
+                Outcome::Failed { why } if why.contains(&failing.says) => Outcome::Passed {
+                    seen: format!("fails, as it should: {why}"),
+                    otherwise: None,
+                },
+                Outcome::Failed { why } => {
+                    Outcome::Failed { why: format!("it fails, but does not say {:?}: {why}", failing.says) }
                 }
-                Verdict::Failed { why } => {
-                    Verdict::Failed { why: format!("it fails, but does not say {:?}: {why}", failing.says) }
+                Outcome::Passed { seen, .. } => {
+                    Outcome::Failed { why: format!("it holds, and the regression is not seen: {seen}") }
                 }
-                Verdict::Passed { seen } => Verdict::Failed { why: format!("it holds, and the regression is not seen: {seen}") },
-                skipped => skipped.clone(),
+                Outcome::Unchecked { why } => {
+                    Outcome::Failed { why: format!("it was not checked, so the regression is not seen: {why}") }
+                }
             };
         }
         report
@@ -122,50 +112,50 @@ impl Variation {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    fn scenario(text: &str) -> Scenario {
-        serde_yaml::from_str(text).unwrap()
-    }
+    use crate::report::Ending;
+    use crate::resolve::tests::scenario;
 
     #[test]
     fn a_variant_is_the_scenario_with_its_own_parts() {
         let scenario = scenario(
-            "description: d\ngiven: {kubevirt: [a], defects: [x]}\nsteps: [{wait: {up: true}}]\nexpect: [{query: {expr: common}}]\n\
-             broken: {kubevirt: b, defects: [y], steps: [{clearFaults: true}], expect: [{query: {expr: own}}], fails: [{expect: own, says: no}]}\n\
-             mended: {}",
+            "description: d\ngiven: {kubevirt: [v1.9.0], defects: [one]}\nsteps: [{wait: {up: true}}]\nexpect: [{query: {expr: common}}]\n\
+             broken: {kubevirt: v1.8.0, defects: [two], steps: [{wait: {targets: true}}], expect: [{query: {expr: own}}], \
+             fails: [{expect: own, says: no}]}\nmended: {}",
         );
         let variations = scenario.variations();
         let [broken, mended] = &variations[..] else { panic!("two variants") };
         assert_eq!((broken.word, mended.word), (Some("broken"), Some("mended")));
-        assert_eq!((broken.scenario.given.kubevirt.clone(), broken.scenario.given.defects.len()), (vec!["b".to_owned()], 2));
+        assert_eq!(broken.scenario.given.kubevirt.all(), ["v1.8.0"]);
+        assert_eq!(broken.scenario.given.defects, ["one", "two"]);
         assert_eq!((broken.scenario.steps.len(), broken.scenario.expect.len()), (2, 2));
-        assert_eq!(broken.scenario.expect[0].query.as_ref().unwrap().expr, "own");
+        let first = &broken.scenario.expect[0].value.check;
+        assert_eq!(first.describe(), "own");
         assert_eq!((mended.scenario.steps.len(), mended.scenario.expect.len(), mended.fails.len()), (1, 1, 0));
-        assert_eq!((broken.patience("own = 1"), broken.patience("common")), (Some("1s"), None));
+        let common = &broken.scenario.expect[1].value.check;
+        assert_eq!((broken.patience(first), broken.patience(common)), (Some(Duration::from_secs(1)), None));
     }
 
     #[test]
-    fn what_must_fail_must_fail_as_it_is_told() {
+    fn what_must_fail_must_fail_as_it_says() {
         let variation = |says: &str| {
-            let text = format!("description: d\nsteps: []\nbroken: {{fails: [{{expect: it, says: {says}}}]}}");
+            let text = format!(
+                "description: d\nsteps: [{{wait: {{up: true}}}}]\nexpect: [{{query: {{expr: it, equals: 1}}}}]\n\
+                 broken: {{fails: [{{expect: it, says: {says}}}]}}\nmended: {{}}"
+            );
             scenario(&text).variations().remove(0)
         };
-        let report = |verdict: Verdict| Report {
-            scenario: "s".to_owned(),
-            release: "r".to_owned(),
-            provider: "p".to_owned(),
-            not_runnable: None,
-            lines: vec![Line { at: Duration::ZERO, what: "it = 1".to_owned(), verdict }],
-            snapshots: Vec::new(),
+        let report = |outcome: Outcome| Report {
+            lines: vec![Line::new("it = 1".to_owned(), outcome)],
+            ..Report::new("s", "r", "p", Ending::Completed)
         };
-        let failed = || report(Verdict::Failed { why: "no series".to_owned() });
-        let passed = || report(Verdict::Passed { seen: "1".to_owned() });
+        let failed = || report(Outcome::Failed { why: "no series".to_owned() });
+        let passed = || report(Outcome::Passed { seen: "1".to_owned(), otherwise: None });
+        let unchecked = || report(Outcome::Unchecked { why: "unknown".to_owned() });
         assert!(variation("no series").turned(failed()).passed());
         assert!(!variation("two series").turned(failed()).passed());
         assert!(!variation("no series").turned(passed()).passed());
+        assert!(!variation("no series").turned(unchecked()).passed());
         let mut other = failed();
         other.lines[0].what = "another".to_owned();
         assert!(!variation("no series").turned(other).passed());

@@ -7,6 +7,7 @@ mod body;
 mod connect;
 mod listen;
 pub mod mux;
+mod one_key;
 pub mod pki;
 mod token;
 pub mod yaml;
@@ -17,6 +18,7 @@ pub use listen::{
     Abort, Admission, Answer, ConnectionInfo, Gate, Handler, IncomingConnection, PeerStream, accept_tls, bind, serve,
     serve_on_threads,
 };
+pub use one_key::{OneKey, one_key};
 pub use token::random_token;
 
 /// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it

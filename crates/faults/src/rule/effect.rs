@@ -1,10 +1,12 @@
 //! What happens to a request or a connection.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use wire::OneKey;
 
 /// An effect without settings; written as `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -51,36 +53,100 @@ pub struct HangEffect {
     pub seconds: Option<f64>,
 }
 
-/// A pause; the request is passed all the same. Exactly one of `for`, `between` and `normal` is to be set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+/// A pause; the request is passed all the same. One of `for`, `between` and `normal` says how long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenDelay", into = "WrittenDelay")]
 pub struct DelayEffect {
-    /// Always this many seconds.
-    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    /// Evenly between two numbers of seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub between: Option<[f64; 2]>,
-    /// Mean and standard deviation of a normal distribution, in seconds; never below 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub normal: Option<[f64; 2]>,
+    /// How long.
+    pub how: Pause,
     /// Whether the pause comes after the API server has answered instead of before it is asked.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub after: bool,
 }
 
+/// How long a pause is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pause {
+    /// Always this many seconds.
+    Always(f64),
+    /// Evenly between two numbers of seconds.
+    Between([f64; 2]),
+    /// Mean and standard deviation of a normal distribution, in seconds; never below 0.
+    Normal([f64; 2]),
+}
+
+/// A delay as it is written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(rename = "DelayEffect")]
+struct WrittenDelay {
+    /// Always this many seconds.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    /// Evenly between two numbers of seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    between: Option<[f64; 2]>,
+    /// Mean and standard deviation of a normal distribution, in seconds; never below 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normal: Option<[f64; 2]>,
+    /// Whether the pause comes after the API server has answered instead of before it is asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    after: bool,
+}
+
+impl TryFrom<WrittenDelay> for DelayEffect {
+    type Error = String;
+
+    fn try_from(written: WrittenDelay) -> Result<Self, String> {
+        let how = match (written.seconds, written.between, written.normal) {
+            (Some(seconds), None, None) => Pause::Always(seconds),
+            (None, Some(between), None) => Pause::Between(between),
+            (None, None, Some(normal)) => Pause::Normal(normal),
+            (None, None, None) => return Err("a delay needs one of for, between and normal".to_owned()),
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                return Err("a delay has exactly one of for, between and normal".to_owned());
+            }
+        };
+        Ok(Self { how, after: written.after })
+    }
+}
+
+impl From<DelayEffect> for WrittenDelay {
+    fn from(delay: DelayEffect) -> Self {
+        let written = Self { after: delay.after, ..Self::default() };
+        match delay.how {
+            Pause::Always(seconds) => Self { seconds: Some(seconds), ..written },
+            Pause::Between(between) => Self { between: Some(between), ..written },
+            Pause::Normal(normal) => Self { normal: Some(normal), ..written },
+        }
+    }
+}
+
+impl JsonSchema for DelayEffect {
+    fn schema_name() -> Cow<'static, str> {
+        WrittenDelay::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        WrittenDelay::json_schema(generator)
+    }
+}
+
 impl DelayEffect {
+    /// Always this many seconds.
+    pub fn of(seconds: f64) -> Self {
+        Self { how: Pause::Always(seconds), after: false }
+    }
+
     /// The pause for a random number between 0 and 1, and another one.
     pub fn pause(&self, random: [f64; 2]) -> Duration {
-        let seconds = match (self.seconds, self.between, self.normal) {
-            (Some(seconds), ..) => seconds,
-            (None, Some([least, most]), _) => least + (most - least) * random[0],
-            (None, None, Some([mean, deviation])) => {
+        let seconds = match self.how {
+            Pause::Always(seconds) => seconds,
+            Pause::Between([least, most]) => least + (most - least) * random[0],
+            Pause::Normal([mean, deviation]) => {
                 // Box and Muller.
                 let radius = (-2.0 * random[0].max(f64::MIN_POSITIVE).ln()).sqrt();
                 mean + deviation * radius * (std::f64::consts::TAU * random[1]).cos()
             }
-            (None, None, None) => 0.0,
         };
         Duration::from_secs_f64(seconds.clamp(0.0, MAX_SECONDS))
     }
@@ -225,61 +291,53 @@ impl WatchEffect {
     pub(crate) fn seconds(&self) -> Option<f64> {
         match self {
             Self::EndAfterSeconds(seconds) | Self::StallAfterSeconds(seconds) => Some(*seconds),
-            _ => None,
+            Self::EndAfter(_)
+            | Self::StallAfter(_)
+            | Self::ExpireAfter(_)
+            | Self::NoBookmarks
+            | Self::Duplicate
+            | Self::Reorder
+            | Self::Delay(_)
+            | Self::Rewind(_) => None,
         }
     }
 }
 
-/// What happens. Exactly one is to be set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Effect {
+/// What happens; written as a mapping with one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", rename_all = "camelCase")]
+pub enum Effect {
     /// Let it through; shields from later rules.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pass: Option<Unit>,
+    Pass(Unit),
     /// Answer with a status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<StatusEffect>,
+    Status(StatusEffect),
     /// Let it through, late.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub delay: Option<DelayEffect>,
+    Delay(DelayEffect),
     /// Let it through, slowly.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bandwidth: Option<BandwidthEffect>,
+    Bandwidth(BandwidthEffect),
     /// Do not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hang: Option<HangEffect>,
+    Hang(HangEffect),
     /// Refuse the connection. It acts before a request is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refuse: Option<Unit>,
+    Refuse(Unit),
     /// Let the client wait for the connection until it gives up. It acts before a request is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drop: Option<Unit>,
+    Drop(Unit),
     /// Fail the handshake. It acts before a request is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<TlsEffect>,
+    Tls(TlsEffect),
     /// Reset: the connection (HTTP/1.1) or the stream (HTTP/2); before headers unless said otherwise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reset: Option<BreakEffect>,
+    Reset(BreakEffect),
     /// Close in order, as a server that is stopped does; before headers unless said otherwise. HTTP/2 knows only resets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub close: Option<BreakEffect>,
+    Close(BreakEffect),
     /// The API server does what is asked, and the client is told nothing: reset before headers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lose: Option<Unit>,
+    Lose(Unit),
     /// Answer with another body.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<BodyEffect>,
+    Body(BodyEffect),
     /// Change the events of a watch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub watch: Option<WatchEffect>,
+    Watch(WatchEffect),
     /// Answer as it was some time ago.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stale: Option<StaleEffect>,
+    Stale(StaleEffect),
     /// Let it through, and let the client know that its connection takes no more requests: GOAWAY over HTTP/2, `Connection: close`
     /// over HTTP/1.1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub goaway: Option<Unit>,
+    Goaway(Unit),
 }
 
 /// When an effect acts.
@@ -293,42 +351,82 @@ pub enum Phase {
     Request,
 }
 
-impl Effect {
-    /// The effects that are set, by name.
-    fn set(&self) -> Vec<&'static str> {
-        let all = [
-            ("pass", self.pass.is_some()),
-            ("status", self.status.is_some()),
-            ("delay", self.delay.is_some()),
-            ("bandwidth", self.bandwidth.is_some()),
-            ("hang", self.hang.is_some()),
-            ("refuse", self.refuse.is_some()),
-            ("drop", self.drop.is_some()),
-            ("tls", self.tls.is_some()),
-            ("reset", self.reset.is_some()),
-            ("close", self.close.is_some()),
-            ("lose", self.lose.is_some()),
-            ("body", self.body.is_some()),
-            ("watch", self.watch.is_some()),
-            ("stale", self.stale.is_some()),
-            ("goaway", self.goaway.is_some()),
-        ];
-        all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
-    }
+impl OneKey for Effect {
+    const WHAT: &'static str = "an effect";
+    const KEYS: &'static [&'static str] = &[
+        "pass",
+        "status",
+        "delay",
+        "bandwidth",
+        "hang",
+        "refuse",
+        "drop",
+        "tls",
+        "reset",
+        "close",
+        "lose",
+        "body",
+        "watch",
+        "stale",
+        "goaway",
+    ];
 
-    /// The effect's name; `pass` where none is set.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Effect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        wire::one_key(deserializer)
+    }
+}
+
+impl Serialize for Effect {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl Effect {
+    /// The effect's name, as files and the ledger have it.
     pub fn name(&self) -> &'static str {
-        self.set().first().copied().unwrap_or("pass")
+        match self {
+            Self::Pass(_) => "pass",
+            Self::Status(_) => "status",
+            Self::Delay(_) => "delay",
+            Self::Bandwidth(_) => "bandwidth",
+            Self::Hang(_) => "hang",
+            Self::Refuse(_) => "refuse",
+            Self::Drop(_) => "drop",
+            Self::Tls(_) => "tls",
+            Self::Reset(_) => "reset",
+            Self::Close(_) => "close",
+            Self::Lose(_) => "lose",
+            Self::Body(_) => "body",
+            Self::Watch(_) => "watch",
+            Self::Stale(_) => "stale",
+            Self::Goaway(_) => "goaway",
+        }
     }
 
     /// When it acts.
     pub fn phase(&self) -> Phase {
-        if self.refuse.is_some() || self.drop.is_some() {
-            Phase::Dial
-        } else if self.tls.is_some() {
-            Phase::Handshake
-        } else {
-            Phase::Request
+        match self {
+            Self::Refuse(_) | Self::Drop(_) => Phase::Dial,
+            Self::Tls(_) => Phase::Handshake,
+            Self::Pass(_)
+            | Self::Status(_)
+            | Self::Delay(_)
+            | Self::Bandwidth(_)
+            | Self::Hang(_)
+            | Self::Reset(_)
+            | Self::Close(_)
+            | Self::Lose(_)
+            | Self::Body(_)
+            | Self::Watch(_)
+            | Self::Stale(_)
+            | Self::Goaway(_) => Phase::Request,
         }
     }
 
@@ -337,72 +435,93 @@ impl Effect {
         self.phase() != Phase::Request
     }
 
-    /// How long a hanging request may hang.
-    pub(crate) fn hang_limit(&self) -> Option<Duration> {
-        self.hang.as_ref()?.seconds.map(Duration::from_secs_f64)
+    /// How old an answer must be that it repeats, if it repeats old answers.
+    pub(crate) fn stale_age(&self) -> Option<Duration> {
+        if let Self::Stale(stale) = self { Some(Duration::from_secs_f64(stale.age)) } else { None }
     }
 
-    /// What is wrong with it by itself.
+    /// What is wrong with its settings.
     pub(super) fn check(&self) -> Result<(), String> {
-        match self.set()[..] {
-            [] => {
-                return Err(
-                    "an effect is required: one of pass, status, delay, bandwidth, hang, refuse, drop, tls, reset, close, \
-                            lose, body, watch, stale, goaway"
-                        .to_owned(),
-                );
-            }
-            [_] => {}
-            _ => return Err(format!("only one effect may be set, not {}", self.set().join(" and "))),
+        match self {
+            Self::Status(status) => status.check(),
+            Self::Delay(delay) => delay.check(),
+            Self::Hang(HangEffect { seconds }) => seconds.map_or(Ok(()), |hang| in_range("hang for", hang)),
+            Self::Watch(watch) => watch.check(),
+            Self::Stale(stale) => in_range("an age of", stale.age),
+            Self::Bandwidth(BandwidthEffect { bytes_per_second: 0 }) => Err("a bandwidth of 0 never ends; use hang".to_owned()),
+            Self::Reset(broken) => broken.check(true),
+            Self::Close(broken) => broken.check(false),
+            Self::Pass(_)
+            | Self::Bandwidth(_)
+            | Self::Refuse(_)
+            | Self::Drop(_)
+            | Self::Tls(_)
+            | Self::Lose(_)
+            | Self::Body(_)
+            | Self::Goaway(_) => Ok(()),
         }
-        if let Some(status) = &self.status {
-            if !(300..600).contains(&status.code) {
-                return Err(format!("status code {} is no failure; use 300 to 599", status.code));
-            }
-            if status.body.is_some() && status.message.is_some() {
-                return Err("a message is for the Status that a body stands for; set one of them".to_owned());
-            }
-            for (name, value) in &status.headers {
-                if http::HeaderName::try_from(name).is_err() || http::HeaderValue::try_from(value).is_err() {
-                    return Err(format!("{name}: {value} is no header"));
-                }
+    }
+}
+
+/// Whether a number of seconds is one that a setting may have.
+fn in_range(what: &str, seconds: f64) -> Result<(), String> {
+    let fits = seconds.is_finite() && (0.0..=MAX_SECONDS).contains(&seconds);
+    if fits { Ok(()) } else { Err(format!("{what} {seconds} seconds is out of range (0 to 86400)")) }
+}
+
+impl StatusEffect {
+    fn check(&self) -> Result<(), String> {
+        if !(300..600).contains(&self.code) {
+            return Err(format!("status code {} is no failure; use 300 to 599", self.code));
+        }
+        if self.body.is_some() && self.message.is_some() {
+            return Err("a message is for the Status that a body stands for; set one of them".to_owned());
+        }
+        for (name, value) in &self.headers {
+            if http::HeaderName::try_from(name).is_err() || http::HeaderValue::try_from(value).is_err() {
+                return Err(format!("{name}: {value} is no header"));
             }
         }
-        let seconds = |what: &str, seconds: f64| {
-            let fits = seconds.is_finite() && (0.0..=MAX_SECONDS).contains(&seconds);
-            if fits { Ok(()) } else { Err(format!("{what} {seconds} seconds is out of range (0 to 86400)")) }
+        Ok(())
+    }
+}
+
+impl DelayEffect {
+    fn check(&self) -> Result<(), String> {
+        let numbers = match self.how {
+            Pause::Always(seconds) => vec![seconds],
+            Pause::Between(numbers) | Pause::Normal(numbers) => numbers.to_vec(),
         };
-        if let Some(hang) = self.hang.as_ref().and_then(|hang| hang.seconds) {
-            seconds("hang for", hang)?;
+        numbers.into_iter().try_for_each(|number| in_range("a delay of", number))?;
+        match self.how {
+            Pause::Between([least, most]) if least > most => Err("between wants the smaller number first".to_owned()),
+            Pause::Always(_) | Pause::Between(_) | Pause::Normal(_) => Ok(()),
         }
-        if let Some(delay) = &self.delay {
-            let set = [delay.seconds.is_some(), delay.between.is_some(), delay.normal.is_some()];
-            if set.iter().filter(|set| **set).count() != 1 {
-                return Err("a delay has exactly one of for, between and normal".to_owned());
-            }
-            for number in delay.seconds.into_iter().chain(delay.between.into_iter().chain(delay.normal).flatten()) {
-                seconds("a delay of", number)?;
-            }
-            if delay.between.is_some_and(|[least, most]| least > most) {
-                return Err("between wants the smaller number first".to_owned());
-            }
+    }
+}
+
+impl WatchEffect {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Delay(late) => in_range("a delay of", *late),
+            Self::EndAfterSeconds(after) | Self::StallAfterSeconds(after) => in_range("an end after", *after),
+            Self::EndAfter(_)
+            | Self::StallAfter(_)
+            | Self::ExpireAfter(_)
+            | Self::NoBookmarks
+            | Self::Duplicate
+            | Self::Reorder
+            | Self::Rewind(_) => Ok(()),
         }
-        match &self.watch {
-            Some(WatchEffect::Delay(late)) => seconds("a delay of", *late)?,
-            Some(WatchEffect::EndAfterSeconds(after) | WatchEffect::StallAfterSeconds(after)) => seconds("an end after", *after)?,
-            _ => {}
-        }
-        if let Some(stale) = &self.stale {
-            seconds("an age of", stale.age)?;
-        }
-        if self.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.bytes_per_second == 0) {
-            return Err("a bandwidth of 0 never ends; use hang".to_owned());
-        }
-        let broken = self.reset.or(self.close).unwrap_or_default();
-        if broken.after_headers && broken.after_bytes.is_some() {
+    }
+}
+
+impl BreakEffect {
+    fn check(self, is_reset: bool) -> Result<(), String> {
+        if self.after_headers && self.after_bytes.is_some() {
             return Err("afterHeaders and afterBytes exclude each other".to_owned());
         }
-        if broken.code.is_some() && (self.close.is_some() || broken.connection || broken.body().is_some()) {
+        if self.code.is_some() && (!is_reset || self.connection || self.body().is_some()) {
             return Err("a code is for a stream that is reset before its headers".to_owned());
         }
         Ok(())

@@ -78,9 +78,10 @@ impl OneOrMany {
     }
 }
 
-/// `*` stands for any characters. Each piece between two stars is taken where it comes first, which is always right and never
-/// goes back.
-fn glob(pattern: &str, text: &str) -> bool {
+/// Whether a text fits a pattern in which `*` stands for any characters, as often as it is there.
+///
+/// Each piece between two stars is taken where it comes first, which is always right and never goes back.
+pub fn glob(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(head) else { return false };
     let mut pieces: Vec<&str> = rest.split('*').collect();

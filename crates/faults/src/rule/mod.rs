@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 pub use budget::Budget;
 pub(crate) use budget::{Count, random};
 pub use effect::{
-    BandwidthEffect, BodyEffect, BreakEffect, DelayEffect, Effect, HangEffect, Phase, StaleEffect, StatusEffect, StreamCode,
-    TlsEffect, Unit, WatchEffect,
+    BandwidthEffect, BodyEffect, BreakEffect, DelayEffect, Effect, HangEffect, Pause, Phase, StaleEffect, StatusEffect,
+    StreamCode, TlsEffect, Unit, WatchEffect,
 };
 pub use file::{read_located, read_rules};
-pub use matcher::{Asked, ClientMatch, Matcher, Numbers, OneOrMany};
+pub use matcher::{Asked, ClientMatch, Matcher, Numbers, OneOrMany, glob};
 
 use crate::ledger::Entry;
 
@@ -64,7 +64,7 @@ impl Rule {
     /// Checks what the types cannot.
     ///
     /// # Errors
-    /// When no or more than one effect is set, a setting is out of range, a verb is unknown, or the matcher asks for what the
+    /// When a setting is out of range, a verb is unknown, or the matcher asks for what the
     /// effect cannot know.
     pub fn check(&self) -> Result<(), RuleError> {
         let error = |why: String| RuleError { name: self.name.clone(), why };
@@ -86,10 +86,10 @@ impl Rule {
             let effect = self.effect.name();
             return Err(error(format!("{effect} acts on a connection, before a request is known; match only the client")));
         }
-        if self.effect.watch.is_some() && !self.matcher.may_be("watch") {
+        if matches!(self.effect, Effect::Watch(_)) && !self.matcher.may_be("watch") {
             return Err(error("watch changes events, but the match excludes watches; set verb: watch".to_owned()));
         }
-        if self.effect.stale.is_some() && !self.matcher.may_be("get") && !self.matcher.may_be("list") {
+        if matches!(self.effect, Effect::Stale(_)) && !self.matcher.may_be("get") && !self.matcher.may_be("list") {
             return Err(error("stale answers reads, but the match excludes them; set verb: [get, list]".to_owned()));
         }
         Ok(())
@@ -101,15 +101,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_rule_has_one_effect() {
+        for (rule, expected) in [
+            (r#"{"name":"a","effect":{}}"#, "an effect is required: one of pass, status"),
+            (r#"{"name":"a","effect":{"pass":{},"reset":{}}}"#, "an effect has one key, not pass and reset"),
+            (r#"{"name":"a","effect":{"delay":{}}}"#, "a delay needs one of"),
+            (r#"{"name":"a","effect":{"delay":{"for":1,"normal":[1,1]}}}"#, "exactly one of"),
+        ] {
+            let error = serde_json::from_str::<Rule>(rule).unwrap_err().to_string();
+            assert!(error.contains(expected), "{rule}: {error}");
+        }
+        let text = r#"{"name":"a","match":{},"effect":{"delay":{"for":2.0,"after":true}},"budget":{}}"#;
+        let rule: Rule = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&rule.effect).unwrap(), serde_json::json!({"delay": {"for": 2.0, "after": true}}));
+    }
+
+    #[test]
+    fn every_effect_is_written_as_it_is_named() {
+        for key in <Effect as wire::OneKey>::KEYS {
+            let settings = match *key {
+                "status" => r#"{"code":500}"#,
+                "delay" => r#"{"for":1}"#,
+                "bandwidth" => r#"{"bytesPerSecond":1}"#,
+                "tls" => r#""expired""#,
+                "body" => r#""empty""#,
+                "watch" => r#""duplicate""#,
+                "stale" => r#"{"age":1}"#,
+                _ => "{}",
+            };
+            let effect: Effect = serde_json::from_str(&format!("{{\"{key}\":{settings}}}")).unwrap();
+            assert_eq!(effect.name(), *key);
+            assert!(serde_json::to_value(&effect).unwrap().get(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
     fn impossible_rules_are_refused() {
         for (rule, expected) in [
-            (r#"{"name":"a","effect":{}}"#, "an effect is required"),
-            (r#"{"name":"a","effect":{"pass":{},"reset":{}}}"#, "only one effect"),
             (r#"{"name":"a","effect":{"status":{"code":200}}}"#, "is no failure"),
             (r#"{"name":"a","match":{"verb":"read"},"effect":{"reset":{}}}"#, "unknown verb"),
             (r#"{"name":"a","match":{"verb":"list"},"effect":{"refuse":{}}}"#, "before a request is known"),
             (r#"{"name":"a","effect":{"hang":{"for":-1}}}"#, "out of range"),
-            (r#"{"name":"a","effect":{"delay":{}}}"#, "exactly one of"),
             (r#"{"name":"a","effect":{"delay":{"between":[3,1]}}}"#, "smaller number first"),
             (r#"{"name":"a","effect":{"reset":{"afterHeaders":true,"afterBytes":3}}}"#, "exclude each other"),
             (r#"{"name":"a","effect":{"status":{"code":500,"headers":{"a b":"c"}}}}"#, "is no header"),

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 use faults::{
-    BandwidthEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, Numbers, Rule, StaleEffect,
-    StatusEffect, Unit,
+    BandwidthEffect, BreakEffect, Budget, ClientMatch, DelayEffect, Effect, HangEffect, Matcher, Numbers, Pause, Rule,
+    StaleEffect, StatusEffect, Unit,
 };
 
 use crate::commands::Proxied;
@@ -190,31 +190,56 @@ fn delay(text: &str) -> Result<DelayEffect> {
         text.parse::<f64>().map_err(|_| Failure::new(Exit::Usage, format!("--delay {text}: use seconds, or two of them as 1..3")))
     };
     Ok(match text.split_once("..") {
-        Some((least, most)) => DelayEffect { between: Some([number(least)?, number(most)?]), ..DelayEffect::default() },
-        None => DelayEffect { seconds: Some(number(text)?), ..DelayEffect::default() },
+        Some((least, most)) => DelayEffect { how: Pause::Between([number(least)?, number(most)?]), after: false },
+        None => DelayEffect::of(number(text)?),
     })
 }
 
 impl Add {
     fn effect(&self) -> Result<Effect> {
-        let set = |wanted: bool| wanted.then_some(Unit {});
-        Ok(Effect {
-            pass: set(self.pass),
-            status: self.status.map(|code| StatusEffect { retry_after: self.retry_after, ..StatusEffect::of(code) }),
-            delay: self.delay.as_deref().map(delay).transpose()?,
-            bandwidth: self.bandwidth.map(|bytes_per_second| BandwidthEffect { bytes_per_second }),
-            hang: self.hang.map(|seconds| HangEffect { seconds: (seconds > 0.0).then_some(seconds) }),
-            refuse: set(self.refuse),
-            drop: set(self.drop),
-            tls: self.tls.as_deref().map(|text| word("tls", text)).transpose()?,
-            reset: self.reset.as_deref().map(|text| broken("reset", text)).transpose()?,
-            close: self.close.as_deref().map(|text| broken("close", text)).transpose()?,
-            lose: set(self.lose),
-            body: self.body.as_deref().map(|text| word("body", text)).transpose()?,
-            watch: self.events.as_deref().map(|text| word("events", text)).transpose()?,
-            stale: self.stale.map(|age| StaleEffect { age }),
-            goaway: set(self.goaway),
-        })
+        // Clap's group lets one of them through at most.
+        let flags = [
+            (self.pass, Effect::Pass(Unit {})),
+            (self.refuse, Effect::Refuse(Unit {})),
+            (self.drop, Effect::Drop(Unit {})),
+            (self.lose, Effect::Lose(Unit {})),
+            (self.goaway, Effect::Goaway(Unit {})),
+        ];
+        if let Some((_, effect)) = flags.into_iter().find(|(set, _)| *set) {
+            return Ok(effect);
+        }
+        if let Some(code) = self.status {
+            return Ok(Effect::Status(StatusEffect { retry_after: self.retry_after, ..StatusEffect::of(code) }));
+        }
+        if let Some(text) = &self.delay {
+            return delay(text).map(Effect::Delay);
+        }
+        if let Some(bytes_per_second) = self.bandwidth {
+            return Ok(Effect::Bandwidth(BandwidthEffect { bytes_per_second }));
+        }
+        if let Some(seconds) = self.hang {
+            return Ok(Effect::Hang(HangEffect { seconds: (seconds > 0.0).then_some(seconds) }));
+        }
+        if let Some(text) = &self.tls {
+            return word("tls", text).map(Effect::Tls);
+        }
+        if let Some(text) = &self.reset {
+            return broken("reset", text).map(Effect::Reset);
+        }
+        if let Some(text) = &self.close {
+            return broken("close", text).map(Effect::Close);
+        }
+        if let Some(text) = &self.body {
+            return word("body", text).map(Effect::Body);
+        }
+        if let Some(text) = &self.events {
+            return word("events", text).map(Effect::Watch);
+        }
+        if let Some(age) = self.stale {
+            return Ok(Effect::Stale(StaleEffect { age }));
+        }
+        let why = format!("an effect is required: one of {}", <Effect as wire::OneKey>::KEYS.join(", "));
+        Err(Failure::new(Exit::Usage, why).hint("add e.g. --status 500, or --reset").into())
     }
 
     pub(super) fn rule(&self) -> Result<Rule> {
