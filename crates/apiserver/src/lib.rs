@@ -52,7 +52,7 @@ pub use client::{Client, Gr};
 pub use connect::{ExecError, Execution, PodBackend, container_of};
 pub use journal::JournalError;
 pub use patch::patched;
-pub use resource::Resource;
+pub use resource::{Resource, built_in_resources};
 pub use server::{ApiServer, Builder, StartError};
 pub use store::Stored;
 pub use structural::{Complaint, complaints};

@@ -277,6 +277,11 @@ fn built_in(row: &Row) -> Resource {
     }
 }
 
+/// Group and plural of the kinds that every server has.
+pub fn built_in_resources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILT_IN.iter().map(|row| (row.0, row.2))
+}
+
 /// All resources that are served at the moment.
 #[derive(Clone)]
 pub(crate) struct Registry {

@@ -23,8 +23,12 @@ pub enum Exit {
     EnvironmentMissing = 7,
     /// A dashboard or rule reads what is not there.
     ContractBroken = 8,
-    /// It was interrupted.
+    /// A scenario cannot be run there, and nothing worse happened.
+    NotRunnable = 10,
+    /// It was interrupted: Ctrl-C.
     Interrupted = 130,
+    /// It was asked to end: SIGTERM, such as by the deadline of a CI system.
+    Terminated = 143,
 }
 
 /// All codes with their meaning, for the documentation and its test.
@@ -38,7 +42,9 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::NotRunning, "no lab of that name runs"),
     (Exit::EnvironmentMissing, "a tool, a file or a right that is needed is missing here"),
     (Exit::ContractBroken, "a dashboard or rule reads a metric or label that is not there, or may do so after a difference"),
-    (Exit::Interrupted, "interrupted"),
+    (Exit::NotRunnable, "a scenario cannot be run on that provider or release, and nothing worse happened; `--allow-not-runnable` makes it 0"),
+    (Exit::Interrupted, "interrupted (Ctrl-C)"),
+    (Exit::Terminated, "asked to end (SIGTERM), for example by the deadline of a CI system; what was known was written"),
 ];
 
 impl From<Exit> for ExitCode {

@@ -1,5 +1,6 @@
 //! The composition root: providers, tools, state on disk, the command line.
 
+pub mod catalogue;
 pub mod commands;
 pub mod control;
 pub mod embedded;

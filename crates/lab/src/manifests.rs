@@ -1,6 +1,7 @@
 //! The manifests of the repository, built into the program so that it needs no checkout.
 
 use anyhow::{Context as _, Result};
+use contract::Reader;
 use kubevirt::Release;
 use scenario::Stack;
 
@@ -52,31 +53,51 @@ const REST: &[&str] = &[
 
 /// What a release's lab is made of, in order: monitoring first, then KubeVirt.
 pub fn for_release(release: &Release, stack: Stack) -> Vec<&str> {
-    let monitoring = match stack {
-        Stack::None => &[],
-        _ => CORE,
+    let (monitoring, rest): (&[&str], &[&str]) = match stack {
+        Stack::None => (&[], &[]),
+        Stack::Small => (CORE, &[]),
+        Stack::Full => (CORE, REST),
     };
-    let rest = if stack == Stack::Full { REST } else { &[] };
     let kubevirt = release.manifests.iter().map(String::as_str);
     // Without Prometheus there is nothing for its kinds to be told to.
     let of_monitoring = |path: &&str| stack != Stack::None || !path.starts_with("blog/");
     [DEFINITIONS, monitoring, rest].concat().into_iter().chain(kubevirt.filter(of_monitoring)).collect()
 }
 
-/// The rules that a release brings, of its data or of its manifest.
+/// The PrometheusRule that a release brings, of its data or of its manifest.
+fn rule_object(release: &Release) -> Result<Option<serde_json::Value>> {
+    let Some(path) = &release.rules_file else { return Ok(release.prometheus_rule()) };
+    let text = text(path).with_context(|| format!("manifests/{path} is not built in"))?;
+    let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
+    Ok(objects.into_iter().find(|found| found["kind"] == "PrometheusRule"))
+}
+
+/// The rules that a release brings.
 ///
 /// # Errors
 /// When the manifest cannot be read: a bug.
 pub fn rules(release: &Release) -> Result<contract::Rules> {
-    let object = match &release.rules_file {
-        Some(path) => {
-            let text = text(path).with_context(|| format!("manifests/{path} is not built in"))?;
-            let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
-            objects.into_iter().find(|found| found["kind"] == "PrometheusRule")
-        }
-        None => release.prometheus_rule(),
-    };
-    Ok(object.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
+    Ok(rule_object(release)?.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
+}
+
+/// The recording rules that a release brings, as readers that record something.
+///
+/// # Errors
+/// When the manifest cannot be read: a bug.
+pub fn rule_readers(release: &Release) -> Result<Vec<Reader>> {
+    let Some(object) = rule_object(release)? else { return Ok(Vec::new()) };
+    let found = contract::readers(&object.to_string()).map_err(|error| anyhow::anyhow!("{}: {}", release.release, error.message))?;
+    Ok(found.into_iter().filter(|reader| reader.records.is_some()).collect())
+}
+
+/// The custom resources that manifests define, as group and plural.
+pub fn definitions() -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let objects = FILES.iter().flat_map(|(_, text)| wire::yaml::manifests(text).unwrap_or_default());
+    objects
+        .filter(|object| object["kind"] == "CustomResourceDefinition")
+        .map(|object| (text(&object["spec"]["group"]), text(&object["spec"]["names"]["plural"])))
+        .collect()
 }
 
 #[cfg(test)]

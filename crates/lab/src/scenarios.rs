@@ -1,6 +1,6 @@
-//! Scenarios on an embedded lab: finding the files, running them, holding snapshots against their files.
+//! Scenarios on an embedded lab: finding the files, running them, comparing snapshots with their files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,14 +11,17 @@ use faults::{Entry, Rule};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use kubeapi::{LabelSelector, Query, object};
-use kubevirt::{Defect, Release};
+use kubevirt::Defect;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
 use scenario::{
-    Delete, FaultUse, LabError, Notification, ObjectExpectation, PageAnswer, PodLog, Problem, Report, Scenario, Variation,
+    Catalogue as _, Delete, Ending, FaultUse, LabError, Line, Notification, ObjectCheck, PageAnswer, PodLog, Problem,
+    ProviderName, Report, Scenario, SnapshotState, ToRun, Variation, Which,
 };
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
+use crate::catalogue::Simulated;
 use crate::embedded::{self, Lab, Options};
 use crate::export::Export;
 use crate::tools::Prometheus;
@@ -62,27 +65,9 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![Problem { file: file.clone(), at: None, message: format!("cannot be read: {error}") }])?;
-    let defects: Vec<String> = Defect::ALL.iter().map(|defect| defect.name()).collect();
-    let known = scenario::Known { releases: &Release::known(), defects: &defects, has_metric: &has_metric };
-    let scenario = scenario::parse(&file, &text, &known)?;
+    let scenario = scenario::parse(&file, &text, &Simulated)?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Loaded { name, path: path.to_owned(), scenario })
-}
-
-/// Whether the catalogue of a release has a metric that an expression matches whole, histogram parts included.
-fn has_metric(release: &str, expression: &str) -> Result<bool, String> {
-    let pattern = regex::Regex::new(&format!("^(?:{expression})$"))
-        .map_err(|error| format!("{expression:?} is no regular expression: {error}"))?;
-    let release = Release::load(release).map_err(|error| error.to_string())?;
-    for component in release.components.values() {
-        for family in release.families(component).map_err(|error| error.to_string())? {
-            let parts = ["", "_bucket", "_sum", "_count"];
-            if parts.iter().any(|part| pattern.is_match(&format!("{}{part}", family.name))) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// A scenario, or one of its variants, on a release.
@@ -90,6 +75,8 @@ fn has_metric(release: &str, expression: &str) -> Result<bool, String> {
 pub struct Job {
     /// The scenario's name.
     pub name: String,
+    /// Its file.
+    pub file: PathBuf,
     /// What is run.
     pub variation: Variation,
     /// The release.
@@ -97,38 +84,101 @@ pub struct Job {
 }
 
 impl Loaded {
-    /// What is to be run of it: each variant, on each release.
+    /// What is to be run of it: each variant, on each release that it names.
     pub fn jobs(&self) -> Vec<Job> {
+        self.jobs_on(|variation| variation.scenario.given.kubevirt.to_run().to_vec())
+    }
+
+    /// Each variant, on the releases that are chosen for it.
+    pub fn jobs_on(&self, releases: impl Fn(&Variation) -> Vec<String>) -> Vec<Job> {
         let of = |variation: Variation| {
-            let releases = variation.scenario.given.kubevirt.clone();
-            releases.into_iter().map(move |release| Job { name: self.name.clone(), variation: variation.clone(), release })
+            let releases = releases(&variation);
+            let job = move |release| Job {
+                name: self.name.clone(),
+                file: self.path.clone(),
+                variation: variation.clone(),
+                release,
+            };
+            releases.into_iter().map(job)
         };
         self.scenario.variations().into_iter().flat_map(of).collect()
     }
 }
 
 impl Job {
+    /// The name with the variant: `NAME`, `NAME (broken)`.
+    pub fn name_with_variant(&self) -> String {
+        let word = self.variation.word.map(|word| format!(" ({word})")).unwrap_or_default();
+        format!("{}{word}", self.name)
+    }
+
     /// The name with variant and release: `NAME@RELEASE`, `NAME (broken)@RELEASE`.
     pub fn title(&self) -> String {
-        let word = self.variation.word.map(|word| format!(" ({word})")).unwrap_or_default();
-        format!("{}{word}@{}", self.name, self.release)
+        format!("{}@{}", self.name_with_variant(), self.release)
+    }
+
+    /// A report of which nothing is known but how it ended.
+    pub(crate) fn ended(&self, provider: &str, ending: Ending) -> Report {
+        let file = Some(self.file.display().to_string());
+        Report { file, ..Report::new(&self.name_with_variant(), &self.release, provider, ending) }
     }
 }
 
-/// Runs a scenario on a lab of its own, which is gone afterwards; if it fails, what there is to see is written to `artifacts`.
-///
-/// # Errors
-/// When the lab does not start.
-pub async fn run(job: &Job, prometheus: &Prometheus, artifacts: Option<&Path>) -> Result<Report> {
-    let (given, release) = (&job.variation.scenario.given, &job.release);
+/// The lines of a run as far as it came, for one that is interrupted.
+#[derive(Default)]
+pub(crate) struct Lines(Mutex<Vec<Line>>);
+
+impl Lines {
+    pub(crate) fn push(&self, line: &Line) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
+    }
+
+    pub(crate) fn take(&self) -> Vec<Line> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs a job on a lab that is up, until it ends or is interrupted.
+pub(crate) async fn run_on(job: &Job, lab: &dyn scenario::Lab, provider: &str, interrupted: &CancellationToken) -> Report {
+    let name = job.name_with_variant();
+    let to_run = ToRun { name: &name, release: &job.release, provider, variation: &job.variation };
+    let lines = Lines::default();
+    let progress = |line: &Line| lines.push(line);
+    let report = tokio::select! {
+        report = scenario::run(to_run, lab, &progress) => report,
+        () = interrupted.cancelled() => Report { lines: lines.take(), ..job.ended(provider, Ending::Interrupted) },
+    };
+    Report { file: Some(job.file.display().to_string()), ..report }
+}
+
+/// Runs a scenario on a lab of its own, which is gone afterwards, also where it is interrupted; if it fails, what there is to see is
+/// written to `artifacts`.
+pub async fn run(job: &Job, prometheus: &Prometheus, artifacts: Option<&Path>, interrupted: &CancellationToken) -> Report {
+    let provider = ProviderName::Embedded.word();
+    if interrupted.is_cancelled() {
+        return job.ended(provider, Ending::Interrupted);
+    }
+    match try_run(job, prometheus, artifacts, interrupted).await {
+        Ok(report) => report,
+        Err(error) => job.ended(provider, Ending::LabFailed { why: format!("{error:#}") }),
+    }
+}
+
+async fn try_run(
+    job: &Job,
+    prometheus: &Prometheus,
+    artifacts: Option<&Path>,
+    interrupted: &CancellationToken,
+) -> Result<Report> {
+    let (given, provider) = (&job.variation.scenario.given, ProviderName::Embedded.word());
     let folder = tempfile::tempdir().context("cannot make a folder for the lab")?;
     let options = Options {
         name: "scenario".to_owned(),
-        release: release.clone(),
+        release: job.release.clone(),
         api_port: 6443,
         prometheus: prometheus.clone(),
         folder: folder.path().to_owned(),
-        fast_alerts: given.alerts.fast,
+        fast_alerts: given.fast_alerts,
         prometheus_operator: None,
         stack: given.stack,
         defects: given.defects.iter().filter_map(|name| Defect::named(name)).collect(),
@@ -137,14 +187,66 @@ pub async fn run(job: &Job, prometheus: &Prometheus, artifacts: Option<&Path>) -
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };
-    let report = scenario::run(&job.name, release, "embedded", &job.variation, &bench).await;
+    let mut report = run_on(job, &bench, provider, interrupted).await;
     if let Some(folder) = artifacts.filter(|_| !report.passed())
         && let Err(error) = bench.export(&folder.join(job.title()), &report).await
     {
-        eprintln!("what there was to see could not be written: {error:#}");
+        report.notes.push(format!("what there was to see could not be written: {error:#}"));
     }
     bench.lab.stop().await;
     Ok(report)
+}
+
+/// What is done with snapshots that are new or have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// They are written over their files.
+    Write,
+    /// They are written beside their files, as `.snap.new`, for `scenario review`.
+    Review,
+}
+
+/// Compares the snapshots of a report with their files.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn compare(report: &mut Report, loaded: &Loaded, folder: &Path, pending: Pending) -> Result<()> {
+    for snapshot in &mut report.snapshots {
+        let differs = format!("snapshot {}", snapshot.name);
+        let declared = loaded.scenario.parity.iter().any(|declared| {
+            declared.differs == differs && declared.on.is_none_or(|on| on.word() == report.provider)
+        });
+        let file = folder.join(format!("{}.snap", snapshot_name(&loaded.name, &report.release, &snapshot.name)));
+        snapshot.file = Some(file.display().to_string());
+        // What may differ from provider to provider is compared with the file of the embedded lab alone.
+        if declared && report.provider != ProviderName::Embedded.word() {
+            snapshot.state = SnapshotState::Declared;
+            continue;
+        }
+        let present = read_snapshot(&file);
+        let beside = file.with_extension("snap.new");
+        if is_recorded(present.as_deref(), &snapshot.text) {
+            // What was pending is settled.
+            let _ = std::fs::remove_file(&beside);
+            snapshot.state = SnapshotState::Same;
+            continue;
+        }
+        let target = match pending {
+            Pending::Write => &file,
+            Pending::Review => &beside,
+        };
+        let write = || {
+            std::fs::create_dir_all(folder)?;
+            std::fs::write(target, snapshot_file("tests/it/scenarios.rs", "text", &snapshot.text))
+        };
+        write().with_context(|| format!("cannot write {}", target.display()))?;
+        snapshot.state = match (pending, present) {
+            (Pending::Write, _) => SnapshotState::Written,
+            (Pending::Review, None) => SnapshotState::New { diff: metrics::diff("", &snapshot.text) },
+            (Pending::Review, Some(present)) => SnapshotState::Changed { diff: metrics::diff(&present, &snapshot.text) },
+        };
+    }
+    Ok(())
 }
 
 /// The file of a snapshot: the scenario's name, the release, the snapshot's name.
@@ -190,6 +292,18 @@ struct Bench {
     started: Instant,
 }
 
+/// How often the containers of pods were restarted by their node.
+pub(crate) fn restarts(pods: &[Value]) -> BTreeMap<String, u64> {
+    let mut restarts = BTreeMap::new();
+    for pod in pods {
+        for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+            let name = status["name"].as_str().unwrap_or_default();
+            restarts.insert(format!("{}/{name}", object::key(pod)), status["restartCount"].as_u64().unwrap_or_default());
+        }
+    }
+    restarts
+}
+
 fn failed(error: &dyn std::fmt::Display) -> LabError {
     LabError(error.to_string())
 }
@@ -205,6 +319,16 @@ impl Bench {
             Some(address) => Ok(metrics::Client::new(&format!("http://{address}:9090"))),
             None => Err(LabError("prometheus-k8s-0 has no address yet".to_owned())),
         }
+    }
+
+    /// That a kind is served: a list of one that is not is no empty list.
+    fn is_served(&self, group: &str, plural: &str) -> Result<(), LabError> {
+        let served = self.client.served();
+        if served.iter().any(|(of, name)| of == group && name == plural) {
+            return Ok(());
+        }
+        let dot = if group.is_empty() { "" } else { "." };
+        Err(LabError(format!("the API server does not serve {plural}{dot}{group}")))
     }
 
     /// Writes what the lab and the report tell.
@@ -243,6 +367,14 @@ impl scenario::Lab for Bench {
         self.lab.release().client.requests.clone()
     }
 
+    fn declares(&self, metric: &str) -> bool {
+        Simulated.metrics(&self.lab.release().release).contains(metric)
+    }
+
+    fn patience(&self) -> f64 {
+        wire::patience::factor()
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -274,6 +406,14 @@ impl scenario::Lab for Bench {
         Box::pin(async { self.prometheus()?.rules().await.map_err(|error| failed(&error)) })
     }
 
+    fn alertmanagers(&self) -> BoxFuture<'_, Result<usize, LabError>> {
+        Box::pin(async { self.prometheus()?.alertmanagers().await.map_err(|error| failed(&error)) })
+    }
+
+    fn restarts(&self) -> BoxFuture<'_, Result<BTreeMap<String, u64>, LabError>> {
+        Box::pin(async { Ok(restarts(&self.pods())) })
+    }
+
     fn notifications(&self) -> BoxFuture<'_, Result<Vec<Notification>, LabError>> {
         Box::pin(async { Ok(self.lab.notifications().list()) })
     }
@@ -298,11 +438,13 @@ impl scenario::Lab for Bench {
         Box::pin(async move { Ok(self.lab.pages(pod, at_once).await) })
     }
 
-    fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
-        let all = self.client.list(resource(&wanted.group, &wanted.resource), &wanted.namespace).into_iter();
-        let named = |found: &Value| wanted.name.as_deref().is_none_or(|name| object::name(found) == name);
-        let found = all.filter(named).collect();
-        Box::pin(async move { Ok(found) })
+    fn objects<'a>(&'a self, wanted: &'a ObjectCheck) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
+        Box::pin(async move {
+            self.is_served(&wanted.group, &wanted.resource)?;
+            let all = self.client.list(resource(&wanted.group, &wanted.resource), &wanted.namespace).into_iter();
+            let named = |found: &Value| wanted.name.as_deref().is_none_or(|name| object::name(found) == name);
+            Ok(all.filter(named).collect())
+        })
     }
 
     fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>> {
@@ -341,12 +483,20 @@ impl scenario::Lab for Bench {
 
     fn delete<'a>(&'a self, delete: &'a Delete) -> BoxFuture<'a, Result<usize, LabError>> {
         Box::pin(async move {
-            let selector = LabelSelector::parse(delete.labels.as_deref().unwrap_or_default()).map_err(|error| failed(&error))?;
+            self.is_served(&delete.group, &delete.resource)?;
             let gr = resource(&delete.group, &delete.resource);
+            let selector = match &delete.which {
+                Which::Named(_) => LabelSelector::parse(""),
+                Which::Labelled(labels) => LabelSelector::parse(labels),
+            };
+            let selector = selector.map_err(|error| failed(&error))?;
             let mut count = 0;
             for found in self.client.list(gr, &delete.namespace) {
-                let named = delete.name.as_deref().is_none_or(|name| object::name(&found) == name);
-                if named && selector.matches(&found["metadata"]["labels"]) {
+                let is_meant = match &delete.which {
+                    Which::Named(name) => object::name(&found) == name,
+                    Which::Labelled(_) => selector.matches(&found["metadata"]["labels"]),
+                };
+                if is_meant {
                     self.client
                         .delete(gr, object::namespace(&found), object::name(&found), None)
                         .map_err(|error| failed(&error))?;

@@ -34,7 +34,7 @@ pub use place::{Place, Problem};
 pub use releases::{Stand, nearest_known};
 pub use report::{Ending, Line, Outcome, Report, SnapshotState, SnapshotText, Summary, Verdict};
 pub use resolve::parse;
-pub use run::{not_runnable, run};
+pub use run::{ToRun, not_runnable, run};
 pub use variant::{Failing, Variant, Variants, Variation};
 pub use word::{AlertState, LabelPatterns, NotificationStatus, Pattern, ProviderName, RuleHealth, Stack, duration};
 

@@ -25,10 +25,12 @@ pub(crate) const RECONCILE: &str = "the ledger equals the counters, for every co
 
 /// Runs a variant of a scenario on one release. A step that fails ends the run; every expectation is looked at. The report of a variant
 /// that must fail is turned round.
-pub async fn run(name: &str, release: &str, provider: &str, variation: &Variation, lab: &dyn Lab) -> Report {
-    let name = variation.word.map_or_else(|| name.to_owned(), |word| format!("{name} ({word})"));
-    let run = Run { variation, lab, session: Session::new(lab), start: lab.now() };
-    let report = run.report(Report::new(&name, release, provider, Ending::Completed)).await;
+///
+/// `progress` is called with each line when it is known, in the order of the report, and before anything is turned round.
+pub async fn run(to_run: ToRun<'_>, lab: &dyn Lab, progress: &(dyn Fn(&Line) + Sync)) -> Report {
+    let ToRun { name, release, provider, variation } = to_run;
+    let run = Run { variation, lab, session: Session::new(lab), start: lab.now(), progress };
+    let report = run.report(Report::new(name, release, provider, Ending::Completed)).await;
     match report.ending {
         Ending::Completed => variation.turned(report),
         Ending::NotRunnable { .. } | Ending::LabFailed { .. } | Ending::Interrupted => report,
@@ -43,7 +45,21 @@ pub fn not_runnable(variation: &Variation, lacks: &[Need]) -> Option<String> {
     (!lacking.is_empty()).then(|| format!("it needs {}", lacking.join(" and ")))
 }
 
+/// What is run, and what its report says of it.
+#[derive(Clone, Copy)]
+pub struct ToRun<'a> {
+    /// The scenario's name, with its variant's word.
+    pub name: &'a str,
+    /// The release of KubeVirt.
+    pub release: &'a str,
+    /// What it runs on.
+    pub provider: &'a str,
+    /// The scenario, or a variant of it.
+    pub variation: &'a Variation,
+}
+
 struct Run<'a> {
+    progress: &'a (dyn Fn(&Line) + Sync),
     variation: &'a Variation,
     lab: &'a dyn Lab,
     session: Session<'a>,
@@ -62,7 +78,9 @@ fn outcome(seen: Look) -> Outcome {
 impl Run<'_> {
     fn line(&self, began: Duration, place: Option<Place>, what: String, outcome: Outcome) -> Line {
         let now = self.lab.now();
-        Line { at: now.saturating_sub(self.start), took: now.saturating_sub(began), place, what, outcome }
+        let line = Line { at: now.saturating_sub(self.start), took: now.saturating_sub(began), place, what, outcome };
+        (self.progress)(&line);
+        line
     }
 
     /// Why something that is expected is not looked at here, if it is not.

@@ -8,6 +8,7 @@ mod connect;
 mod listen;
 pub mod mux;
 mod one_key;
+pub mod patience;
 pub mod pki;
 mod token;
 pub mod yaml;

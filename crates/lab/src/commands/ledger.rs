@@ -43,7 +43,7 @@ impl Ledger {
         let dir = self.which.dir()?;
         let found = match ClusterRecord::of(&dir) {
             // Prometheus' own discovery does not go through a cluster's proxy.
-            Some(_) => vec![ClusterBench::open(&dir).await?.reconcile(during).await?],
+            Some(_) => vec![ClusterBench::open(&dir, None).await?.reconcile(during).await?],
             None => self.which.control().await?.reconcile(during.as_secs()).await?.into(),
         };
         if !self.output.json(&found) {

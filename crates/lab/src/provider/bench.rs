@@ -1,5 +1,6 @@
 //! A lab on a real cluster as scenarios see it: everything through the cluster's API.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -11,16 +12,21 @@ use kubeapi::object;
 use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
-use scenario::{Delete, FaultUse, Lab, LabError, Need, Notification, ObjectExpectation, PageAnswer, PodLog, PodPage, Report};
+use scenario::{
+    Catalogue as _, Delete, FaultUse, Lab, LabError, Need, Notification, ObjectCheck, PageAnswer, PodLog, PodPage, Report, Stand, Which,
+    nearest_known, not_runnable,
+};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::proxy;
 use super::record::ClusterRecord;
 use super::undo::Changes;
+use crate::catalogue::Simulated;
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
 use crate::reach;
-use crate::scenarios::Job;
+use crate::scenarios::{self, Job};
 use crate::state::LabDir;
 use crate::why;
 
@@ -37,7 +43,10 @@ const METRICS_PORT: u16 = 8443;
 pub(crate) struct ClusterBench {
     api: Api,
     record: ClusterRecord,
+    /// The known release that stands for what runs there.
     release: Release,
+    /// What runs there, and why that release stands for it, where it is another one.
+    treated_as: Option<String>,
     namespace: String,
     prometheus: metrics::Client,
     /// The fault proxy, if it is on the cluster.
@@ -46,10 +55,13 @@ pub(crate) struct ClusterBench {
     started: Instant,
 }
 
-/// What a cluster lacks, and what it lacks besides where the fault proxy is not on it.
-const LACKS: &[Need] = &[Need::Defects, Need::FastAlerts, Need::Notifications, Need::Refusals];
-const LACKS_WITHOUT_PROXY: &[Need] =
-    &[Need::Defects, Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals];
+/// What a cluster lacks; what it lacks besides where the fault proxy is not on it; and where its release is not known.
+const LACKS: [&[Need]; 4] = [
+    &[Need::Defects, Need::FastAlerts, Need::Notifications, Need::Refusals],
+    &[Need::Defects, Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals],
+    &[Need::Catalogue, Need::Defects, Need::FastAlerts, Need::Notifications, Need::Refusals],
+    &[Need::Catalogue, Need::Defects, Need::Faults, Need::FastAlerts, Need::Ledger, Need::Notifications, Need::Refusals],
+];
 
 fn failed(error: &dyn std::fmt::Display) -> LabError {
     LabError(error.to_string())
@@ -64,8 +76,8 @@ impl ClusterBench {
     /// The lab of a folder.
     ///
     /// # Errors
-    /// When none is there, or what it runs on does not answer.
-    pub(crate) async fn open(dir: &LabDir) -> Result<Self> {
+    /// When none is there, what it runs on does not answer, or `treat_as` is no known release.
+    pub(crate) async fn open(dir: &LabDir, treat_as: Option<&str>) -> Result<Self> {
         let Some(record) = ClusterRecord::of(dir) else {
             bail!(
                 Failure::new(Exit::NotRunning, format!("no lab {:?} is on a cluster", dir.name()))
@@ -78,17 +90,29 @@ impl ClusterBench {
             bail!(Failure::new(Exit::LabFailed, "there is no KubeVirt object on the cluster").hint("`lab up` installs it"));
         };
         let version = kubevirt["status"]["observedKubeVirtVersion"].as_str().unwrap_or_default().to_owned();
-        let release = Release::load(&version).map_err(|_| {
-            Failure::new(Exit::LabFailed, format!("the cluster runs KubeVirt {version:?}, whose metrics are not known here"))
-                .hint(format!("known are {}", Release::known().join(", ")))
-        })?;
+        let known = Simulated.releases();
+        let stand = match treat_as {
+            Some(wanted) => nearest_known(wanted, &known).filter(|stand| stand.reason.is_none()).map(|stand| Stand {
+                reason: Some("--treat-as says so".to_owned()),
+                ..stand
+            }),
+            None => nearest_known(&version, &known),
+        };
+        let Some(stand) = stand else {
+            let why = format!("KubeVirt {} is not known", treat_as.unwrap_or(&version));
+            bail!(Failure::new(Exit::Usage, why).hint(format!("known are {}", known.join(", "))));
+        };
+        let treated_as = stand
+            .reason
+            .map(|reason| format!("the cluster runs KubeVirt {version}, treated as {}: {reason}", stand.release));
+        let release = Release::load(&stand.release)?;
         let cluster = why::Cluster::new(api.client().clone());
         let prometheus = cluster.prometheus_object(Some(&record.prometheus)).await?;
         let prometheus = cluster.prometheus(&prometheus);
         let namespace = object::namespace(kubevirt).to_owned();
         let control = proxy::find(&api, &record.name).await?;
         let changes = Changes::of(&dir.path());
-        let bench = Self { api, record, release, namespace, prometheus, control, changes, started: Instant::now() };
+        let bench = Self { api, record, release, treated_as, namespace, prometheus, control, changes, started: Instant::now() };
         bench.put_back().await?;
         Ok(bench)
     }
@@ -97,17 +121,23 @@ impl ClusterBench {
     ///
     /// # Errors
     /// When the cluster does not come to rest before, or what was changed cannot be put back.
-    pub(crate) async fn run(&self, job: &Job) -> Result<Report> {
-        let scenario = &job.variation.scenario;
-        let lacks = self.lacks();
-        let needs = scenario.needs();
-        // Where what a fault does is counted exactly, counters have to begin at nought.
-        if needs.contains(&Need::Faults) && !needs.iter().any(|need| need.is_essential() && lacks.contains(need)) {
-            self.begin_anew().await?;
+    pub(crate) async fn run(&self, job: &Job, interrupted: &CancellationToken) -> Result<Report> {
+        // Where what a fault does is counted exactly, counters have to begin at zero.
+        let needs_faults = job.variation.scenario.needs().contains(&Need::Faults);
+        if needs_faults && not_runnable(&job.variation, self.lacks()).is_none() {
+            tokio::select! {
+                ready = self.begin_anew() => ready?,
+                () = interrupted.cancelled() => {}
+            }
         }
-        let report = scenario::run(&job.name, self.release(), self.provider(), &job.variation, self).await;
+        let report = scenarios::run_on(job, self, self.provider(), interrupted).await;
         self.put_back().await?;
-        Ok(report)
+        Ok(Report { treated_as: self.treated_as.clone(), ..report })
+    }
+
+    /// What runs there, and why it is treated as a known release, where it is another one.
+    pub(crate) fn treated_as(&self) -> Option<&str> {
+        self.treated_as.as_deref()
     }
 
     /// Clears what a scenario has armed, and puts back what it has changed.
@@ -179,7 +209,7 @@ impl ClusterBench {
 
     /// The fault proxy's control endpoint.
     fn control(&self) -> Result<&Control, LabError> {
-        self.control.as_ref().ok_or_else(|| LabError(format!("this provider has no {}", Need::Faults.told())))
+        self.control.as_ref().ok_or_else(|| LabError(format!("this provider has no {}", Need::Faults.words())))
     }
 
     /// Reads the pages of all components through the API server, and the ledger before and after.
@@ -229,15 +259,18 @@ impl ClusterBench {
     }
 
     /// Objects of a kind in a namespace or in all, by name or all of them.
-    async fn objects_like(&self, wanted: &ObjectExpectation) -> Result<Vec<Value>> {
-        let Some(kind) = self.kind_of(&wanted.group, &wanted.resource).await? else { return Ok(Vec::new()) };
+    async fn objects_like(&self, wanted: &ObjectCheck) -> Result<Vec<Value>> {
+        let kind = self.kind_of(&wanted.group, &wanted.resource).await?;
         let all = self.api.list(&kind.collection(&wanted.namespace)).await?;
         let named = |found: &Value| wanted.name.as_deref().is_none_or(|name| object::name(found) == name);
         Ok(all.into_iter().filter(named).collect())
     }
 
-    async fn kind_of(&self, group: &str, plural: &str) -> Result<Option<Served>> {
-        Ok(self.api.all_kinds().await?.into_iter().find(|kind| kind.is(group, plural)))
+    /// A kind that is served: a list of one that is not is no empty list.
+    async fn kind_of(&self, group: &str, plural: &str) -> Result<Served> {
+        let found = self.api.all_kinds().await?.into_iter().find(|kind| kind.is(group, plural));
+        let dot = if group.is_empty() { "" } else { "." };
+        found.ok_or_else(|| anyhow::anyhow!("the API server does not serve {plural}{dot}{group}"))
     }
 
     /// The pods of KubeVirt that have metrics.
@@ -264,15 +297,18 @@ impl ClusterBench {
     }
 
     async fn delete_matching(&self, delete: &Delete) -> Result<usize> {
-        let Some(kind) = self.kind_of(&delete.group, &delete.resource).await? else { return Ok(0) };
+        let kind = self.kind_of(&delete.group, &delete.resource).await?;
         let collection = kind.collection(&delete.namespace);
-        if let Some(name) = &delete.name {
-            let path = kind.object(&delete.namespace, name);
-            let Some(found) = self.api.get(&path).await? else { return Ok(0) };
-            self.changes.deleting(&collection, &found).await?;
-            return Ok(usize::from(self.api.delete(&path).await?));
-        }
-        let selector: String = delete.labels.as_deref().unwrap_or_default().bytes().map(percent).collect();
+        let labels = match &delete.which {
+            Which::Named(name) => {
+                let path = kind.object(&delete.namespace, name);
+                let Some(found) = self.api.get(&path).await? else { return Ok(0) };
+                self.changes.deleting(&collection, &found).await?;
+                return Ok(usize::from(self.api.delete(&path).await?));
+            }
+            Which::Labelled(labels) => labels,
+        };
+        let selector: String = labels.bytes().map(percent).collect();
         let mut count = 0;
         for found in self.api.list(&format!("{collection}?labelSelector={selector}")).await? {
             self.changes.deleting(&kind.collection(object::namespace(&found)), &found).await?;
@@ -297,7 +333,16 @@ impl Lab for ClusterBench {
     }
 
     fn lacks(&self) -> &'static [Need] {
-        if self.control.is_some() { LACKS } else { LACKS_WITHOUT_PROXY }
+        LACKS[usize::from(self.control.is_none()) + 2 * usize::from(self.treated_as.is_some())]
+    }
+
+    fn declares(&self, metric: &str) -> bool {
+        // Of a release that is not known nothing is known to be declared.
+        self.treated_as.is_none() && Simulated.metrics(&self.release.release).contains(metric)
+    }
+
+    fn patience(&self) -> f64 {
+        wire::patience::factor()
     }
 
     fn now(&self) -> Duration {
@@ -339,8 +384,16 @@ impl Lab for ClusterBench {
         Box::pin(async { self.prometheus.rules().await.map_err(|error| failed(&error)) })
     }
 
+    fn alertmanagers(&self) -> BoxFuture<'_, Result<usize, LabError>> {
+        Box::pin(async { self.prometheus.alertmanagers().await.map_err(|error| failed(&error)) })
+    }
+
+    fn restarts(&self) -> BoxFuture<'_, Result<BTreeMap<String, u64>, LabError>> {
+        Box::pin(async { Ok(scenarios::restarts(&self.pods().await.map_err(|error| failed(&error))?)) })
+    }
+
     fn notifications(&self) -> BoxFuture<'_, Result<Vec<Notification>, LabError>> {
-        Box::pin(async { Err(LabError(format!("this provider has no {}", Need::Notifications.told()))) })
+        Box::pin(async { Err(LabError(format!("this provider has no {}", Need::Notifications.words()))) })
     }
 
     fn logs<'a>(&'a self, pod: &'a str, container: Option<&'a str>) -> BoxFuture<'a, Result<Vec<PodLog>, LabError>> {
@@ -374,7 +427,7 @@ impl Lab for ClusterBench {
         Box::pin(async move { self.answers(pod, at_once).await.map_err(told) })
     }
 
-    fn objects<'a>(&'a self, wanted: &'a ObjectExpectation) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
+    fn objects<'a>(&'a self, wanted: &'a ObjectCheck) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {
         Box::pin(async move { self.objects_like(wanted).await.map_err(told) })
     }
 

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use metrics::{RuleState, Sample, Series, Target};
 use serde_json::{Value, json};
 
-use super::run;
+use super::{ToRun, run};
 use crate::lab::{FaultUse, Lab, LabError, Notification, PageAnswer, PodLog};
 use crate::model::{Delete, ObjectCheck};
 use crate::reconcile::{Hookless, Reading};
@@ -136,8 +136,8 @@ impl Lab for Played {
 
 fn report(text: &str, lab: &Played) -> Report {
     let scenario = scenario(text);
-    futures_util::future::FutureExt::now_or_never(run("s", "v1.9.0", "embedded", &scenario.variations()[0], lab))
-        .unwrap_or_else(|| panic!("a played lab never waits"))
+    let to_run = ToRun { name: "s", release: "v1.9.0", provider: "embedded", variation: &scenario.variations()[0] };
+    run(to_run, lab, &|_| ()).now_or_never().unwrap_or_else(|| panic!("a played lab never waits"))
 }
 
 /// What the last expectation came to.

@@ -36,7 +36,7 @@ const OF_SCRAPE: [&str; 5] =
     ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
 
 /// What readers find in a shape, and of each scrape.
-fn with_scrape(shape: &Shape) -> Schema {
+pub(crate) fn with_scrape(shape: &Shape) -> Schema {
     let mut schema = shape.schema();
     for name in OF_SCRAPE {
         schema.record(name, OF_TARGET.map(str::to_owned));

@@ -3,9 +3,9 @@
 mod check;
 mod diff;
 mod record;
-mod source;
+pub(crate) mod source;
 
-pub(crate) use check::read_in_vain;
+pub(crate) use check::{read_in_vain, with_scrape};
 
 use anyhow::Result;
 use clap::Subcommand;

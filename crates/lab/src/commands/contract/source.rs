@@ -19,7 +19,7 @@ use crate::state::StateRoot;
 pub(super) const JOB: &str = "{job=\"kubevirt-prometheus-metrics\"}";
 
 /// What a release exposes, by its catalogue.
-pub(super) fn of_release(release: &Release) -> Result<Shape> {
+pub(crate) fn of_release(release: &Release) -> Result<Shape> {
     let mut shape = Shape::default();
     for component in release.components.values() {
         for family in release.families(component)? {
