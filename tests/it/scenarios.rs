@@ -32,7 +32,7 @@ fn run(job: &Job) -> Result<(), Failed> {
     let prometheus = prometheus().map_err(failed)?;
     // What there is to see of one that fails.
     let artifacts = std::env::var_os("LAB_ARTIFACTS").map(std::path::PathBuf::from);
-    let report = block_on(scenarios::run(job, &prometheus, artifacts.as_deref())).map_err(failed)?;
+    let report = block_on(scenarios::run(job, &prometheus, artifacts.as_deref()));
     if !report.passed() {
         return Err(Failed::from(report.to_string()));
     }
@@ -86,9 +86,9 @@ fn unreferenced() -> anyhow::Result<()> {
     let mut known = ["malformed", "operator-render", "operator-render-alertmanager"].map(str::to_owned).to_vec();
     for path in scenarios::files(&root().join("scenarios")) {
         if let Ok(loaded) = scenarios::load(&path) {
-            for release in &loaded.scenario.given.kubevirt {
-                for snapshot in &loaded.scenario.snapshot {
-                    known.push(scenarios::snapshot_name(&loaded.name, release, &snapshot.name));
+            for release in loaded.scenario.given.kubevirt.to_run() {
+                for snapshot in &loaded.scenario.snapshots {
+                    known.push(scenarios::snapshot_name(&loaded.name, release, &snapshot.value.name));
                 }
             }
         }

@@ -15,7 +15,7 @@ use kubevirt::Defect;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Hookless, Reading};
 use scenario::{
-    Catalogue as _, Delete, Ending, FaultUse, LabError, Line, Notification, ObjectCheck, PageAnswer, PodLog, Problem,
+    Catalogue as _, Delete, Ending, FaultUse, LabError, Line, Notification, ObjectCheck, PageAnswer, PodLog, Probed, Problem,
     ProviderName, Report, Scenario, SnapshotState, ToRun, Variation, Which,
 };
 use serde_json::Value;
@@ -151,9 +151,18 @@ pub(crate) async fn run_on(job: &Job, lab: &dyn scenario::Lab, provider: &str, i
     Report { file: Some(job.file.display().to_string()), ..report }
 }
 
-/// Runs a scenario on a lab of its own, which is gone afterwards, also where it is interrupted; if it fails, what there is to see is
-/// written to `artifacts`.
-pub async fn run(job: &Job, prometheus: &Prometheus, artifacts: Option<&Path>, interrupted: &CancellationToken) -> Report {
+/// Runs a scenario on a lab of its own, which is gone afterwards; if it fails, what there is to see is written to `artifacts`.
+pub async fn run(job: &Job, prometheus: &Prometheus, artifacts: Option<&Path>) -> Report {
+    run_until(job, prometheus, artifacts, &CancellationToken::new()).await
+}
+
+/// The same, until it is interrupted; the lab is gone then, too.
+pub(crate) async fn run_until(
+    job: &Job,
+    prometheus: &Prometheus,
+    artifacts: Option<&Path>,
+    interrupted: &CancellationToken,
+) -> Report {
     let provider = ProviderName::Embedded.word();
     if interrupted.is_cancelled() {
         return job.ended(provider, Ending::Interrupted);
@@ -170,7 +179,20 @@ async fn try_run(
     artifacts: Option<&Path>,
     interrupted: &CancellationToken,
 ) -> Result<Report> {
-    let (given, provider) = (&job.variation.scenario.given, ProviderName::Embedded.word());
+    let (_folder, bench) = start(job, prometheus).await?;
+    let mut report = run_on(job, &bench, ProviderName::Embedded.word(), interrupted).await;
+    if let Some(folder) = artifacts.filter(|_| !report.passed())
+        && let Err(error) = bench.export(&folder.join(job.title()), &report).await
+    {
+        report.notes.push(format!("what there was to see could not be written: {error:#}"));
+    }
+    bench.lab.stop().await;
+    Ok(report)
+}
+
+/// Starts the lab that a job needs, in a folder that is removed when it is dropped.
+async fn start(job: &Job, prometheus: &Prometheus) -> Result<(tempfile::TempDir, Bench)> {
+    let given = &job.variation.scenario.given;
     let folder = tempfile::tempdir().context("cannot make a folder for the lab")?;
     let options = Options {
         name: "scenario".to_owned(),
@@ -187,12 +209,47 @@ async fn try_run(
     };
     let lab = Lab::start(&options).await?;
     let bench = Bench { client: lab.client(), started: Instant::now(), lab };
-    let mut report = run_on(job, &bench, provider, interrupted).await;
-    if let Some(folder) = artifacts.filter(|_| !report.passed())
-        && let Err(error) = bench.export(&folder.join(job.title()), &report).await
-    {
-        report.notes.push(format!("what there was to see could not be written: {error:#}"));
-    }
+    Ok((folder, bench))
+}
+
+/// Runs a job on a lab of its own and looks at the mutants of each expectation in the same run; nothing where it is interrupted.
+///
+/// # Errors
+/// When the lab does not start.
+pub(crate) async fn probe(
+    job: &Job,
+    prometheus: &Prometheus,
+    interrupted: &CancellationToken,
+) -> Result<Option<(Report, Vec<Probed>)>> {
+    let (_folder, bench) = start(job, prometheus).await?;
+    let name = job.name_with_variant();
+    let provider = ProviderName::Embedded.word();
+    let to_run = ToRun { name: &name, release: &job.release, provider, variation: &job.variation };
+    let found = tokio::select! {
+        found = scenario::probe(to_run, &bench, &|_| ()) => Some(found),
+        () = interrupted.cancelled() => None,
+    };
+    bench.lab.stop().await;
+    Ok(found)
+}
+
+/// Runs a mutant of a job on a lab of its own; nothing where it is interrupted.
+///
+/// # Errors
+/// When the lab does not start.
+pub(crate) async fn run_mutant(
+    job: &Job,
+    prometheus: &Prometheus,
+    interrupted: &CancellationToken,
+) -> Result<Option<Report>> {
+    let (_folder, bench) = start(job, prometheus).await?;
+    let name = job.name_with_variant();
+    let provider = ProviderName::Embedded.word();
+    let to_run = ToRun { name: &name, release: &job.release, provider, variation: &job.variation };
+    let report = tokio::select! {
+        report = scenario::run_mutant(to_run, &bench, &|_| ()) => Some(report),
+        () = interrupted.cancelled() => None,
+    };
     bench.lab.stop().await;
     Ok(report)
 }

@@ -11,6 +11,7 @@ pub mod junit;
 mod lab;
 mod look;
 mod model;
+pub mod mutate;
 mod needs;
 pub mod parity;
 mod place;
@@ -34,7 +35,7 @@ pub use place::{Place, Problem};
 pub use releases::{Stand, nearest_known};
 pub use report::{Ending, Line, Outcome, Report, SnapshotState, SnapshotText, Summary, Verdict};
 pub use resolve::parse;
-pub use run::{ToRun, not_runnable, run};
+pub use run::{Probed, ToRun, not_runnable, probe, run, run_mutant};
 pub use variant::{Failing, Variant, Variants, Variation};
 pub use word::{AlertState, LabelPatterns, NotificationStatus, Pattern, ProviderName, RuleHealth, Stack, duration};
 

@@ -1,5 +1,6 @@
 //! Running a checked scenario against a lab.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Normaliser, render};
@@ -28,8 +29,53 @@ pub(crate) const RECONCILE: &str = "the ledger equals the counters, for every co
 ///
 /// `progress` is called with each line when it is known, in the order of the report, and before anything is turned round.
 pub async fn run(to_run: ToRun<'_>, lab: &dyn Lab, progress: &(dyn Fn(&Line) + Sync)) -> Report {
+    run_as(to_run, lab, progress, &Mode::Plain).await
+}
+
+/// Runs a scenario, and looks at the mutants of each expectation right after it held; those that hold, too, are survivors.
+pub async fn probe(to_run: ToRun<'_>, lab: &dyn Lab, progress: &(dyn Fn(&Line) + Sync)) -> (Report, Vec<Probed>) {
+    let probed = Mutex::default();
+    let report = run_as(to_run, lab, progress, &Mode::Probing(&probed)).await;
+    (report, probed.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs a mutant: what does not hold soon is not waited for, and the first failure ends the run.
+pub async fn run_mutant(to_run: ToRun<'_>, lab: &dyn Lab, progress: &(dyn Fn(&Line) + Sync)) -> Report {
+    run_as(to_run, lab, progress, &Mode::Mutant).await
+}
+
+/// A mutant that was looked at in place.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// The line of the report whose expectation was changed.
+    pub line: String,
+    /// Where the file has it.
+    pub at: Option<Place>,
+    /// What was changed.
+    pub what: String,
+    /// What was seen if it held all the same.
+    pub survived: Option<String>,
+}
+
+/// What a run is for.
+enum Mode<'a> {
+    /// To see whether the scenario holds.
+    Plain,
+    /// To see whether mutants of its expectations do, too.
+    Probing(&'a Mutex<Vec<Probed>>),
+    /// To see whether a mutant fails.
+    Mutant,
+}
+
+/// How long a mutant of an expectation is looked at: longer than a scrape and an evaluation of the lab take.
+const PROBE: Duration = Duration::from_secs(2);
+/// How long a mutant of a scenario waits for a state, and for an expectation.
+const MUTANT_WAITS: Duration = Duration::from_secs(20);
+const MUTANT_EXPECTS: Duration = Duration::from_secs(8);
+
+async fn run_as(to_run: ToRun<'_>, lab: &dyn Lab, progress: &(dyn Fn(&Line) + Sync), mode: &Mode<'_>) -> Report {
     let ToRun { name, release, provider, variation } = to_run;
-    let run = Run { variation, lab, session: Session::new(lab), start: lab.now(), progress };
+    let run = Run { variation, lab, session: Session::new(lab), start: lab.now(), progress, mode };
     let report = run.report(Report::new(name, release, provider, Ending::Completed)).await;
     match report.ending {
         Ending::Completed => variation.turned(report),
@@ -59,6 +105,7 @@ pub struct ToRun<'a> {
 }
 
 struct Run<'a> {
+    mode: &'a Mode<'a>,
     progress: &'a (dyn Fn(&Line) + Sync),
     variation: &'a Variation,
     lab: &'a dyn Lab,
@@ -114,6 +161,9 @@ impl Run<'_> {
             let began = self.lab.now();
             let (what, outcome) = self.step(step).await;
             let failed = matches!(outcome, Outcome::Failed { .. });
+            if let (Outcome::Passed { .. }, Step::Wait(Wait { state: State::Holds(check), .. })) = (&outcome, step) {
+                self.probe(*at, &what, check).await;
+            }
             report.lines.push(self.line(began, *at, what, outcome));
             if failed {
                 return report;
@@ -129,7 +179,14 @@ impl Run<'_> {
                 Some(why) => Outcome::Unchecked { why },
                 None => outcome(self.expect(expectation).await),
             };
+            let failed = matches!(outcome, Outcome::Failed { .. });
+            if matches!(outcome, Outcome::Passed { .. }) {
+                self.probe(*at, &what, &expectation.check).await;
+            }
             report.lines.push(self.line(began, *at, what, outcome));
+            if failed && matches!(self.mode, Mode::Mutant) && self.variation.fails.is_empty() {
+                return report;
+            }
         }
         self.unmet_faults(&mut report).await;
         if let Some(reconcile) = &scenario.reconcile {
@@ -155,6 +212,21 @@ impl Run<'_> {
             (Err(error), _) | (_, Err(error)) => report.notes.push(format!("restarts were not counted: {error}")),
         }
         report
+    }
+
+    /// Looks at the mutants of what has just held.
+    async fn probe(&self, at: Option<Place>, line: &str, check: &Check) {
+        let Mode::Probing(probed) = self.mode else { return };
+        let looks = check.mutants().into_iter().map(|mutant| async move {
+            let seen = eventually(self.lab, PROBE, || self.session.look(&mutant.check)).await;
+            let survived = seen.ok().map(|held| match held {
+                Held::There(seen) => seen,
+                Held::Absent { seen, otherwise } => format!("{seen}\n({otherwise})"),
+            });
+            Probed { line: line.to_owned(), at, what: mutant.what, survived }
+        });
+        let found = futures_util::future::join_all(looks).await;
+        probed.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
     }
 
     /// A fault that decided over nothing shows nothing: each one that is still armed must have met a request.
@@ -260,6 +332,10 @@ impl Run<'_> {
     async fn wait(&self, wait: &Wait) -> Look {
         let (lab, session) = (self.lab, &self.session);
         let within = wait.within.unwrap_or(PATIENCE);
+        let within = match (self.mode, &wait.state) {
+            (Mode::Plain | Mode::Probing(_), _) | (Mode::Mutant, State::Up) => within,
+            (Mode::Mutant, State::Holds(_) | State::FaultSpent(_)) => within.min(MUTANT_WAITS),
+        };
         match &wait.state {
             State::Holds(check) => eventually(lab, within, || session.look(check)).await,
             State::FaultSpent(name) => {
@@ -288,6 +364,10 @@ impl Run<'_> {
         let (lab, session) = (self.lab, &self.session);
         let check = &expectation.check;
         let within = self.variation.patience(check).or(expectation.within).unwrap_or(PATIENCE);
+        let within = match self.mode {
+            Mode::Plain | Mode::Probing(_) => within,
+            Mode::Mutant => within.min(MUTANT_EXPECTS),
+        };
         let mut seen = eventually(lab, within, || session.look(check)).await?;
         let Some(hold) = expectation.hold else { return Ok(seen) };
         let end = lab.now() + hold.mul_f64(lab.patience());

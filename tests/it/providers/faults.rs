@@ -94,9 +94,11 @@ fn through_the_proxy() -> Result<()> {
     ensure!(said.contains("ok    the ledger equals the counters"), "{said}");
     // One that a proxy cannot run says why.
     let refused = root().join("scenarios/blog-dial-refused.yaml").to_string_lossy().into_owned();
-    let said =
-        folder.output(&["scenario", "run", &refused, "--kubevirt", "v1.9.0", "--provider", "existing", "--lab", "guest"])?;
+    let run = ["scenario", "run", &refused, "--kubevirt", "v1.9.0", "--provider", "existing", "--lab", "guest"];
+    let output = folder.lab(&run).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
     ensure!(said.contains("not runnable there: it needs refused connections"), "{said}");
+    ensure!(output.status.code() == Some(10), "{:?}", output.status);
     let said = folder.output(&["ledger", "--name", "guest", "--reconcile", "2s"])?;
     ensure!(said.starts_with("components: "), "{said}");
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use contract::{Diff, Reader, diff};
-use scenario::parity::escaped;
+use scenario::html::escaped;
 
 use super::{check, source};
 use crate::exit::Exit;

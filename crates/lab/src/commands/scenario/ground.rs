@@ -41,7 +41,7 @@ impl Ground {
             return job.ended(self.provider(), Ending::Interrupted);
         }
         match self {
-            Self::Embedded(prometheus) => scenarios::run(job, prometheus, artifacts, interrupted).await,
+            Self::Embedded(prometheus) => scenarios::run_until(job, prometheus, artifacts, interrupted).await,
             Self::Cluster(bench) => {
                 let releases = &job.variation.scenario.given.kubevirt;
                 if !releases.all().iter().any(|release| release == bench.release()) {

@@ -1,6 +1,7 @@
 //! `lab scenario`.
 
 mod ground;
+mod mutate;
 mod outputs;
 mod run;
 
@@ -21,6 +22,8 @@ pub(super) enum ScenarioCommand {
     Run(Box<run::Run>),
     /// Check files without running them.
     Check(Files),
+    /// Change one thing of each scenario at a time and run it again: a change that it does not notice is listed with its line.
+    Mutate(mutate::Mutate),
     /// List scenarios.
     List(List),
     /// Print the JSON schema of scenario files.
@@ -71,6 +74,7 @@ impl ScenarioCommand {
     pub(super) async fn run(self) -> Result<Exit> {
         match self {
             Self::Run(run) => run.run().await,
+            Self::Mutate(mutate) => mutate.run().await,
             Self::Check(files) => {
                 let count = files.load()?.len();
                 say!("{}", if count == 1 { "1 scenario is valid".to_owned() } else { format!("{count} scenarios are valid") });

@@ -99,7 +99,7 @@ pub(super) fn document(reports: &[Report]) -> Document<'_> {
 }
 
 /// What asked the program to end.
-async fn asked_to_end() -> Result<Exit> {
+pub(super) async fn asked_to_end() -> Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| Exit::Interrupted).map_err(Into::into),
