@@ -63,32 +63,7 @@ pub(crate) fn shards(prometheus_spec: &Value) -> u64 {
 
 /// A duration such as `1m30s` in milliseconds.
 pub(crate) fn duration(text: &str) -> Option<u64> {
-    let mut total = 0u64;
-    let mut rest = text;
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let units = [
-            ("ms", 1),
-            ("s", 1000),
-            ("m", 60_000),
-            ("h", 3_600_000),
-            ("d", 86_400_000),
-            ("w", 604_800_000),
-            ("y", 31_536_000_000),
-        ];
-        let (unit, factor) = units.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
-        total = total.checked_add(number.checked_mul(factor)?)?;
-        rest = &rest[unit.len()..];
-    }
-    Some(total)
+    promql::parse_duration(text).ok().and_then(|duration| u64::try_from(duration.as_millis()).ok())
 }
 
 /// Whether a timeout fits its interval; without a timeout nothing is asked.
@@ -384,6 +359,8 @@ mod tests {
             ("5", None),
             ("99999999999999999999y", None),
             ("9999999999999y", None),
+            ("300y", None),
+            ("1m1h", None),
         ] {
             assert_eq!(duration(text), expected, "{text}");
         }
