@@ -44,7 +44,7 @@ pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut rejected = Vec::new();
     for rule in selected {
-        let name = format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule));
+        let name = rule_file_name(rule);
         let enforced = enforcement::label(spec, rule);
         match file(rule, enforced, version, input.fast_alerts) {
             Ok(text) => drop(files.insert(name, text)),
@@ -64,6 +64,11 @@ pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
         }
     }
     RuleFiles { bins, rejected }
+}
+
+/// The name of the file that a PrometheusRule becomes.
+pub fn rule_file_name(rule: &Value) -> String {
+    format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule))
 }
 
 /// The file of one object.

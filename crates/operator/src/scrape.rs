@@ -169,7 +169,7 @@ pub(crate) fn protocols(scope: Scope<'_>, monitor_spec: &Value, config: &mut Con
 pub(crate) fn honor_timestamps(scope: Scope<'_>, own: &Value, config: &mut Config) {
     let overridden = scope.spec["overrideHonorTimestamps"] == true;
     if own.is_boolean() || overridden {
-        config.set("honor_timestamps", *own == true && !overridden);
+        config.set_since((2, 9), "honor_timestamps", *own == true && !overridden);
     }
 }
 
@@ -262,6 +262,9 @@ pub(crate) fn of_monitor(scope: Scope<'_>, object: &Value, monitor: &Monitor<'_>
     let spec = &object["spec"];
     LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("{}{error}", monitor.selector_error))?;
     let by_role = spec["selectorMechanism"] == "RoleSelector";
+    if by_role && !scope.version.at_least(2, 17) {
+        return Err("RoleSelector selectorMechanism is only supported in Prometheus 2.17.0 and newer".to_owned());
+    }
     let (field, named) = monitor.endpoints;
     let mut configs = Vec::new();
     for (index, from) in spec[field].as_array().into_iter().flatten().enumerate() {
