@@ -55,6 +55,6 @@ pub use patch::patched;
 pub use resource::{Resource, built_in_resources};
 pub use server::{ApiServer, Builder, StartError};
 pub use store::Stored;
-pub use structural::{Complaint, complaints};
+pub use structural::{Complaint, complaints, without_nulls};
 pub use table::human_duration;
 pub use watch::{WatchEvent, Watcher};

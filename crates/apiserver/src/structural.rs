@@ -92,6 +92,32 @@ pub(crate) fn default(value: &mut Value, schema: &Value) {
     }
 }
 
+/// Takes out nulls of fields that may not be null, at any depth; one that has a default gets it. Nulls in lists stay, and are refused
+/// (apiextensions-apiserver `pkg/apiserver/schema/defaulting/prune.go`, `PruneNonNullableNullsWithoutDefaults`).
+pub fn without_nulls(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(fields) => {
+            let properties = schema["properties"].as_object();
+            let additional = Some(&schema["additionalProperties"]).filter(|of| of.is_object());
+            fields.retain(|name, value| {
+                let Some(of) = properties.and_then(|properties| properties.get(name)).or(additional) else { return true };
+                if value.is_null() && of["nullable"] != true {
+                    let Some(default) = of.get("default") else { return false };
+                    *value = default.clone();
+                }
+                without_nulls(value, of);
+                true
+            });
+        }
+        Value::Array(list) if schema["items"].is_object() => {
+            for element in list {
+                without_nulls(element, &schema["items"]);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Every way in which an object breaks its schema, in the schema's order.
 pub(crate) fn validate(object: &Value, schema: &Value) -> Causes {
     let mut causes = Causes::new();
@@ -120,6 +146,7 @@ pub fn complaints(object: &Value, schema: &Value) -> Vec<Complaint> {
         undecodable: false,
     });
     default(&mut known, schema);
+    without_nulls(&mut known, schema);
     let refused = validate(&known, schema).into_iter().map(|(path, reason, message)| Complaint {
         pointer: pointer(&path),
         message: format!("{path}: {message}"),
@@ -480,6 +507,36 @@ mod tests {
         assert_eq!(prune(&mut object, &schema()), ["spec.list[0].z", "spec.nope", "top"]);
         default(&mut object, &schema());
         assert_eq!(object["spec"], json!({"size": 1, "mode": "a", "free": {"any": 1}, "list": [{"k": "a", "v": "x"}]}));
+    }
+
+    #[test]
+    fn nulls_are_as_good_as_absent() {
+        let of = |more: Value| {
+            let mut schema = json!({"type": "object", "properties": {
+                "plain": {"type": "string"}, "may": {"type": "string", "nullable": true}, "mode": {"type": "string", "default": "a"},
+                "deep": {"type": "object", "properties": {"list": {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string"}}}}}},
+                "map": {"type": "object", "additionalProperties": {"type": "string"}},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}});
+            for (name, value) in more.as_object().into_iter().flatten() {
+                schema["properties"][name] = value.clone();
+            }
+            schema
+        };
+        for (object, expected) in [
+            (json!({"plain": null, "may": null}), json!({"may": null})),
+            (json!({"mode": null}), json!({"mode": "a"})),
+            (json!({"deep": {"list": null}}), json!({"deep": {}})),
+            (json!({"deep": {"list": [{"k": null}, null]}}), json!({"deep": {"list": [{}, null]}})),
+            (json!({"map": {"x": null, "y": "z"}}), json!({"map": {"y": "z"}})),
+            (json!({"free": {"x": null}, "unknown": null}), json!({"free": {"x": null}, "unknown": null})),
+        ] {
+            let mut found = object.clone();
+            without_nulls(&mut found, &of(json!({})));
+            assert_eq!(found, expected, "{object}");
+        }
+        let told = complaints(&json!({"plain": null, "deep": {"list": [null]}}), &of(json!({})));
+        let told: Vec<&str> = told.iter().map(|complaint| complaint.message.as_str()).collect();
+        assert_eq!(told, ["deep.list[0]: Invalid value: \"null\": deep.list[0] in body must be of type object: \"null\""]);
     }
 
     #[test]

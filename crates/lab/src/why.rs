@@ -239,14 +239,56 @@ async fn reload_error(cluster: &Cluster, prometheus: &Value) -> String {
     let path = format!("/api/v1/namespaces/{}/pods/{pod}/log?container=prometheus&tailLines=500", object::namespace(prometheus));
     let log = cluster.send("GET", &path, Vec::new()).await.map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
     let log = log.unwrap_or_default();
-    let line = log.lines().rev().find(|line| line.contains("err=") && line.contains("config"));
-    let why = line.and_then(|line| line.split_once("err=")).map(|(_, why)| why.trim_matches('"').replace("\\\"", "\""));
-    let why = why.map(|why| match why.split_once("parsing YAML file ") {
+    load_error(&log).unwrap_or_else(|| "see the log of Prometheus".to_owned())
+}
+
+/// Why the last configuration could not be loaded, of a log of Prometheus. What is wrong with a rule file comes before the line that says
+/// that something is wrong.
+fn load_error(log: &str) -> Option<String> {
+    let lines: Vec<&str> = log.lines().collect();
+    let tries = lines.split(|line| line.contains("Loading configuration file")).rev();
+    let errors = |lines: &[&str]| -> Vec<(bool, String)> {
+        let with_error = lines.iter().filter_map(|line| Some((line.contains("loading groups failed"), logged(line, "err")?)));
+        with_error.filter(|(of_rules, why)| *of_rules || why.contains("config") || why.contains("load")).collect()
+    };
+    let errors = tries.map(errors).find(|errors| !errors.is_empty())?;
+    let is_summary =
+        |why: &str| why.starts_with("one or more errors occurred") || why.starts_with("error loading rules, previous");
+    let told = errors.iter().find(|(of_rules, _)| *of_rules).or_else(|| errors.iter().rev().find(|(_, why)| !is_summary(why)));
+    let why = &told.or(errors.last())?.1;
+    let why = match why.split_once("parsing YAML file ") {
         // The path is the reloader's; what is wrong comes after it.
-        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, rest)| rest).replace("\\n", ""),
-        None => why,
-    });
-    why.map_or_else(|| "see the log of Prometheus".to_owned(), |why| why.chars().take(300).collect())
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, rest)| rest).replace('\n', ""),
+        None => without_folder(why).to_owned(),
+    };
+    Some(why.chars().take(300).collect())
+}
+
+/// A message that begins with a path, without the folders of it: those of a pod are not those of this machine.
+fn without_folder(why: &str) -> &str {
+    let Some((path, _)) = why.split_once(": ").filter(|(path, _)| path.starts_with('/')) else { return why };
+    path.rfind('/').map_or(why, |end| &why[end + 1..])
+}
+
+/// The value of a key in a line of logfmt.
+fn logged(line: &str, key: &str) -> Option<String> {
+    let rest = line.split_once(&format!(" {key}=")).map(|(_, rest)| rest)?;
+    let Some(quoted) = rest.strip_prefix('"') else { return rest.split(' ').next().map(str::to_owned) };
+    let mut out = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => return Some(out),
+            '\\' => match letters.next()? {
+                'n' => out.push('\n'),
+                't' => out.push('\t'),
+                other => out.push(other),
+            },
+            other => out.push(other),
+        }
+    }
+    // The line was cut off.
+    Some(out)
 }
 
 /// Gathers what the question needs.
@@ -367,4 +409,42 @@ pub async fn explain(client: kube::Client, prometheus: Option<&str>, question: &
 /// The resources that a question may be about, for messages.
 pub fn resources() -> String {
     MonitorKind::ALL.map(|kind| kind.name().to_lowercase()).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_log_says_of_a_configuration_that_is_not_loaded() {
+        let summary = r#"level=ERROR msg="Error reloading config" err="one or more errors occurred while applying the new configuration (--config.file=\"/etc/p.yml\")""#;
+        let rules = r#"level=ERROR msg="loading groups failed" component="rule manager" err="/labs/x/prometheus-k8s-rulefiles-0/a-r-1.yaml: 4:9: group \"g\", rule 0: could not parse expression: unknown function""#;
+        let applied = r#"level=ERROR msg="Failed to apply configuration" err="error loading rules, previous rule set restored""#;
+        let parsing = r#"level=ERROR msg="Error reloading config" err="couldn't load configuration (--config.file=\"/etc/p.yml\"): parsing YAML file /etc/p.yml: relabel configuration for replace action requires 'target_label' value""#;
+        let begins = r#"level=INFO msg="Loading configuration file" filename=/etc/p.yml"#;
+        for (log, expected) in [
+            (
+                vec![begins, rules, applied, summary],
+                Some("a-r-1.yaml: 4:9: group \"g\", rule 0: could not parse expression: unknown function"),
+            ),
+            (vec![begins, parsing], Some("relabel configuration for replace action requires 'target_label' value")),
+            // What is over does not count.
+            (
+                vec![begins, rules, applied, summary, begins, parsing],
+                Some("relabel configuration for replace action requires 'target_label' value"),
+            ),
+            // The last try is under way.
+            (
+                vec![begins, rules, applied, summary, begins],
+                Some("a-r-1.yaml: 4:9: group \"g\", rule 0: could not parse expression: unknown function"),
+            ),
+            (
+                vec![begins, applied, summary],
+                Some("one or more errors occurred while applying the new configuration (--config.file=\"/etc/p.yml\")"),
+            ),
+            (vec![begins, r#"level=ERROR msg="Error sending alerts" err="connection refused""#], None),
+        ] {
+            assert_eq!(load_error(&log.join("\n")).as_deref(), expected, "{log:?}");
+        }
+    }
 }

@@ -125,21 +125,28 @@ pub(crate) fn unescaped(raw: &str, escaped: bool) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
-/// A number as pages have it.
+/// A number as pages have it: what Go's `strconv.ParseFloat` takes, `nan`, `inf` and `infinity` in any case among it, but neither
+/// hexadecimal ones nor underscores (Prometheus `model/textparse/promparse.go`, `parseFloat`).
 fn number(text: &str) -> Option<f64> {
     let bytes = text.as_bytes();
     // Most are whole and short.
     if bytes.len() <= 15 && !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) {
         return Some(bytes.iter().fold(0u64, |number, digit| number * 10 + u64::from(digit - b'0')) as f64);
     }
-    match text {
-        "+Inf" | "Inf" => Some(f64::INFINITY),
-        "-Inf" => Some(f64::NEG_INFINITY),
-        "NaN" => Some(f64::NAN),
-        // Rust takes words that are none here, such as "infinity".
-        _ if text.bytes().any(|byte| byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E')) => None,
-        _ => text.parse().ok(),
+    if bytes.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-')) {
+        // Go finds that too large is out of range, where Rust makes it infinite.
+        return text.parse().ok().filter(|number: &f64| number.is_finite());
     }
+    let (sign, word) = match bytes.first() {
+        Some(b'+') => (1.0, &text[1..]),
+        Some(b'-') => (-1.0, &text[1..]),
+        _ => (1.0, text),
+    };
+    if ["inf", "infinity"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
+        return Some(sign * f64::INFINITY);
+    }
+    // With a sign it is no number.
+    text.eq_ignore_ascii_case("nan").then_some(f64::NAN)
 }
 
 impl<'a> Scanner<'a> {
@@ -282,7 +289,7 @@ impl<'a> Scanner<'a> {
             }
             rest = rest[..exemplar].trim_end();
         }
-        if !rest.is_empty() && (number(rest.trim_start_matches('-')).is_none_or(f64::is_nan) || rest.contains("Inf")) {
+        if !rest.is_empty() && number(rest.trim_start_matches('-')).is_none_or(|time| !time.is_finite()) {
             return wrong(skip_space(line, end), format!("{rest:?} is no timestamp"));
         }
         Ok(Some(Line::Sample { name, value, timestamp: rest }))

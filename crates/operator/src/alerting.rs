@@ -66,14 +66,16 @@ fn manager(scope: Scope<'_>, prometheus: &Value, from: &Value) -> Value {
     discovery["namespaces"] = json!({"names": [namespace]});
     config.set("kubernetes_sd_configs", vec![discovery]);
     config.copy_filled(from, &[("bearerTokenFile", "bearer_token_file")]);
-    credentials.basic(&mut config, &from["basicAuth"]);
+    if scope.version.at_least(2, 26) {
+        credentials.basic(&mut config, &from["basicAuth"]);
+    }
     credentials.authorization(&mut config, &without_file(&from["authorization"]));
     if scope.version.at_least(2, 48) {
         credentials.sigv4(&mut config, &from["sigv4"]);
     }
     match from["apiVersion"].as_str().map(str::to_lowercase).as_deref() {
-        Some("v1") if scope.version.major() <= 2 => config.set("api_version", "v1"),
-        Some("v2") => config.set("api_version", "v2"),
+        Some("v1") if scope.version.major() <= 2 => config.set_since((2, 11), "api_version", "v1"),
+        Some("v2") => config.set_since((2, 11), "api_version", "v2"),
         _ => {}
     }
     let keep = |source: String, regex: Value| json!({"action": "keep", "source_labels": [source], "regex": regex});

@@ -1,7 +1,7 @@
 //! What Secrets and ConfigMaps hold for configurations, and the certificates among it that must lie in files.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kubeapi::object;
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub(crate) struct Store<'a> {
     config_maps: ByName<'a>,
     /// Certificates and keys that were named, by the name of their file.
     files: RefCell<BTreeMap<String, String>>,
+    /// Secrets (`true`) and ConfigMaps that were read for the object at hand, by namespace and name.
+    loaded: RefCell<HashSet<(bool, String, String)>>,
 }
 
 /// Secrets and ConfigMaps by reference.
@@ -27,15 +29,21 @@ impl<'a> Store<'a> {
     pub(crate) fn new(secrets: &'a [Value], config_maps: &'a [Value]) -> Self {
         let by_name =
             |all: &'a [Value]| all.iter().map(|found| ((object::namespace(found), object::name(found)), found)).collect();
-        Self { secrets: by_name(secrets), config_maps: by_name(config_maps), files: RefCell::default() }
+        Self {
+            secrets: by_name(secrets),
+            config_maps: by_name(config_maps),
+            files: RefCell::default(),
+            loaded: RefCell::default(),
+        }
     }
 
     pub(crate) fn assets(&'a self) -> Assets<'a> {
         Assets { store: self }
     }
 
-    /// The files that were named since this was asked last.
+    /// The files that were named since this was asked last. What was read since then is forgotten.
     pub(crate) fn take_files(&self) -> BTreeMap<String, String> {
+        self.loaded.borrow_mut().clear();
         self.files.take()
     }
 }
@@ -46,7 +54,23 @@ impl Assets<'_> {
     /// # Errors
     /// As the operator words them: there is no such Secret, or no such key in it.
     pub(crate) fn secret(&self, namespace: &str, reference: &Value) -> Result<String, String> {
-        value("secret", &self.store.secrets, namespace, reference)
+        let text = value("secret", &self.store.secrets, namespace, reference)?;
+        self.note(true, namespace, reference);
+        Ok(text)
+    }
+
+    fn note(&self, is_secret: bool, namespace: &str, reference: &Value) {
+        let name = reference["name"].as_str().unwrap_or_default();
+        self.store.loaded.borrow_mut().insert((is_secret, namespace.to_owned(), name.to_owned()));
+    }
+
+    /// Whether what a reference (`{secret}` or `{configMap}`) names was read for the object at hand.
+    pub(crate) fn is_loaded(&self, namespace: &str, reference: &Value) -> bool {
+        let loaded = self.store.loaded.borrow();
+        [("secret", true), ("configMap", false)].into_iter().any(|(kind, is_secret)| {
+            let name = reference[kind]["name"].as_str();
+            name.is_some_and(|name| loaded.contains(&(is_secret, namespace.to_owned(), name.to_owned())))
+        })
     }
 
     /// The text of a reference that is to a Secret or to a ConfigMap (`{secret}` or `{configMap}`).
@@ -58,7 +82,9 @@ impl Assets<'_> {
             return self.secret(namespace, &reference["secret"]).map(Some);
         }
         if reference["configMap"].is_object() {
-            return value("configmap", &self.store.config_maps, namespace, &reference["configMap"]).map(Some);
+            let text = value("configmap", &self.store.config_maps, namespace, &reference["configMap"])?;
+            self.note(false, namespace, &reference["configMap"]);
+            return Ok(Some(text));
         }
         Ok(None)
     }

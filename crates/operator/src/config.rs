@@ -80,6 +80,13 @@ impl Config {
         }
     }
 
+    /// The same for settings of which an empty one is none, and that Prometheus knows since a version.
+    pub(crate) fn copy_filled_since(&mut self, from: &Value, names: &[(&str, &str, (u32, u32))]) {
+        for (name, key, since) in names.iter().filter(|(name, ..)| !is_empty(&from[*name])) {
+            self.set_since(*since, key, from[*name].clone());
+        }
+    }
+
     /// The same for settings that Prometheus knows since a version.
     pub(crate) fn copy_since(&mut self, from: &Value, names: &[(&str, &str, (u32, u32))]) {
         for (name, key, since) in names {

@@ -54,7 +54,7 @@ impl Credentials<'_> {
         out.set("type", filled(&from["type"]).unwrap_or("Bearer").trim());
         self.set_secret(&mut out, "credentials", &from["credentials"]);
         out.copy_filled(from, &[("credentialsFile", "credentials_file")]);
-        config.set("authorization", out.finish());
+        config.set_since((2, 26), "authorization", out.finish());
     }
 
     pub(crate) fn proxy(&self, config: &mut Config, from: &Value) {
@@ -67,6 +67,16 @@ impl Credentials<'_> {
             };
             let headers: Map<String, Value> = headers.iter().map(|(name, list)| (name.clone(), values(list))).collect();
             config.set_since((2, 43), "proxy_connect_header", headers);
+        }
+    }
+
+    /// The same where the operator does not load the Secrets and ConfigMaps that are named: it writes what other references of the
+    /// object have made it load, and nothing else.
+    pub(crate) fn oauth2_if_loaded(&self, config: &mut Config, from: &Value) {
+        if self.assets.is_loaded(self.namespace, &from["clientId"])
+            && self.assets.is_loaded(self.namespace, &json!({"secret": from["clientSecret"]}))
+        {
+            self.oauth2(config, from);
         }
     }
 
@@ -85,7 +95,7 @@ impl Credentials<'_> {
             self.proxy(&mut out, from);
             self.tls(&mut out, &safe(&from["tlsConfig"]));
         }
-        config.set("oauth2", out.finish());
+        config.set_since((2, 27), "oauth2", out.finish());
     }
 
     /// A `tlsConfig`; certificates of Secrets and ConfigMaps are named by the files that the operator makes of them.

@@ -65,7 +65,7 @@ pub(crate) fn global(prometheus: &Value, config: &mut Config) {
     );
     global.set("evaluation_interval", filled(&spec["evaluationInterval"]).unwrap_or("30s"));
     if filled(&spec["queryLogFile"]).is_some() {
-        global.set("query_log_file", log_path(&spec["queryLogFile"]));
+        global.set_since((2, 16), "query_log_file", log_path(&spec["queryLogFile"]));
     }
     config.set("global", global.finish());
     let runtime = &spec["runtime"];
@@ -81,7 +81,7 @@ pub(crate) fn storage(spec: &Value, config: &mut Config) {
     let mut storage = config.section();
     let exemplars = &spec["exemplars"]["maxSize"];
     if !exemplars.is_null() {
-        storage.set("exemplars", json!({"max_exemplars": exemplars}));
+        storage.set_since((2, 29), "exemplars", json!({"max_exemplars": exemplars}));
     }
     let window = &spec["tsdb"]["outOfOrderTimeWindow"];
     if !window.is_null() {

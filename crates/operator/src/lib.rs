@@ -39,6 +39,6 @@ pub use compile::{Compiled, Input, Rejection, compile};
 pub use compiler::{AlertmanagerCompiler, Compiler, Objects, World};
 pub use events::{INVALID, RejectionEvent, rejection_event};
 pub use objects::{CONFIG_KEY, Owned, governed, owned_objects, stateful_set_names, storage_class};
-pub use rules::RuleFiles;
+pub use rules::{RuleFiles, rule_file_name};
 pub use selection::{Unselected, selects};
 pub use status::{Shard, Verdict, alertmanager_status, bindings, prometheus_status};

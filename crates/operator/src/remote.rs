@@ -89,7 +89,7 @@ fn write_credentials(credentials: Credentials<'_>, from: &Value, config: &mut Co
     credentials.tls(config, &from["tlsConfig"]);
     credentials.authorization(config, &from["authorization"]);
     credentials.proxy(config, from);
-    config.copy(from, &[("followRedirects", "follow_redirects")]);
+    config.copy_since(from, &[("followRedirects", "follow_redirects", (2, 26))]);
 }
 
 fn azure(credentials: Credentials<'_>, from: &Value, config: &mut Config) {
@@ -124,19 +124,22 @@ fn queue(from: &Value, config: &mut Config) {
         return;
     }
     let mut out = config.section();
-    for (name, key) in [
-        ("capacity", "capacity"),
-        ("minShards", "min_shards"),
-        ("maxShards", "max_shards"),
-        ("maxSamplesPerSend", "max_samples_per_send"),
+    // Since 2.11 Prometheus tries for ever.
+    let retries = if config.version().at_least(2, 11) { "" } else { "maxRetries" };
+    for (name, key, since) in [
+        ("capacity", "capacity", (0, 0)),
+        ("minShards", "min_shards", (2, 6)),
+        ("maxShards", "max_shards", (0, 0)),
+        ("maxSamplesPerSend", "max_samples_per_send", (0, 0)),
+        (retries, "max_retries", (0, 0)),
     ] {
         if from[name].as_i64().is_some_and(|number| number != 0) {
-            out.set(key, from[name].clone());
+            out.set_since(since, key, from[name].clone());
         }
     }
     out.copy(from, &[("batchSendDeadline", "batch_send_deadline"), ("minBackoff", "min_backoff"), ("maxBackoff", "max_backoff")]);
     if from["retryOnRateLimit"] == true {
-        out.set("retry_on_http_429", true);
+        out.set_since((2, 26), "retry_on_http_429", true);
     }
     out.copy_since(from, &[("sampleAgeLimit", "sample_age_limit", (2, 50))]);
     config.set("queue_config", out.finish());
@@ -145,8 +148,9 @@ fn queue(from: &Value, config: &mut Config) {
 fn write_one(credentials: Credentials<'_>, from: &Value, version: Version) -> Value {
     let mut config = Config::new(version);
     config.set("url", from["url"].as_str().unwrap_or_default());
-    config.copy(from, &[("remoteTimeout", "remote_timeout"), ("sendExemplars", "send_exemplars")]);
-    config.copy_filled(from, &[("headers", "headers"), ("name", "name")]);
+    config.copy(from, &[("remoteTimeout", "remote_timeout")]);
+    config.copy_since(from, &[("sendExemplars", "send_exemplars", (2, 27))]);
+    config.copy_filled_since(from, &[("headers", "headers", (2, 15)), ("name", "name", (2, 15))]);
     let message = match from["messageVersion"].as_str() {
         None => None,
         Some("V2.0") => Some("io.prometheus.write.v2.Request"),
@@ -158,7 +162,9 @@ fn write_one(credentials: Credentials<'_>, from: &Value, version: Version) -> Va
         config.set("write_relabel_configs", user_rules(&from["writeRelabelConfigs"]).collect::<Vec<_>>());
     }
     write_credentials(credentials, from, &mut config);
-    credentials.sigv4(&mut config, &from["sigv4"]);
+    if version.at_least(2, 26) {
+        credentials.sigv4(&mut config, &from["sigv4"]);
+    }
     azure(credentials, &from["azureAd"], &mut config);
     config.copy_since(from, &[("enableHTTP2", "enable_http2", (2, 35)), ("enableHttp2", "enable_http2", (2, 35))]);
     queue(&from["queueConfig"], &mut config);
@@ -167,8 +173,8 @@ fn write_one(credentials: Credentials<'_>, from: &Value, version: Version) -> Va
         let mut out = config.section();
         out.set("send", metadata["send"] == true);
         out.copy_filled(metadata, &[("sendInterval", "send_interval")]);
-        out.copy(metadata, &[("maxSamplesPerSend", "max_samples_per_send")]);
-        config.set("metadata_config", out.finish());
+        out.copy_since(metadata, &[("maxSamplesPerSend", "max_samples_per_send", (2, 29))]);
+        config.set_since((2, 23), "metadata_config", out.finish());
     }
     config.copy_since(from, &[("roundRobinDNS", "round_robin_dns", (3, 1))]);
     config.finish()
@@ -178,7 +184,8 @@ fn read_one(credentials: Credentials<'_>, from: &Value, version: Version) -> Val
     let mut config = Config::new(version);
     config.set("url", from["url"].as_str().unwrap_or_default());
     config.copy(from, &[("remoteTimeout", "remote_timeout")]);
-    config.copy_filled(from, &[("headers", "headers"), ("name", "name"), ("requiredMatchers", "required_matchers")]);
+    config.copy_filled_since(from, &[("headers", "headers", (2, 26)), ("name", "name", (2, 15))]);
+    config.copy_filled(from, &[("requiredMatchers", "required_matchers")]);
     if from["readRecent"] == true {
         config.set("read_recent", true);
     }

@@ -44,7 +44,7 @@ pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut rejected = Vec::new();
     for rule in selected {
-        let name = format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule));
+        let name = rule_file_name(rule);
         let enforced = enforcement::label(spec, rule);
         match file(rule, enforced, version, input.fast_alerts) {
             Ok(text) => drop(files.insert(name, text)),
@@ -64,6 +64,11 @@ pub(crate) fn rule_files(prometheus: &Value, input: &Input) -> RuleFiles {
         }
     }
     RuleFiles { bins, rejected }
+}
+
+/// The name of the file that a PrometheusRule becomes.
+pub fn rule_file_name(rule: &Value) -> String {
+    format!("{}-{}-{}.yaml", object::namespace(rule), object::name(rule), object::uid(rule))
 }
 
 /// The file of one object.
@@ -150,9 +155,9 @@ fn without(of: &mut Value, fields: &[(&str, bool)]) {
 fn check_durations(of: &Value, fields: &[&str]) -> Result<(), String> {
     for field in fields {
         if let Some(time) = filled(&of[*field])
-            && duration(time).is_none()
+            && let Err(why) = promql::parse_duration(time)
         {
-            return Err(format!("{field}: not a valid duration string: {time:?}"));
+            return Err(format!("{field}: {why}"));
         }
     }
     Ok(())
@@ -186,12 +191,10 @@ fn check_record(name: &str, version: Version) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an expression can be read. A function that our parser does not know may be one that Prometheus does.
+/// Whether prometheus-operator can read an expression: with the parser that it has built in, experimental functions off, whatever the
+/// version of the Prometheus server.
 fn check_expression(text: &str) -> Result<(), String> {
-    match promql_parser::parser::parse(text) {
-        Err(why) if !why.contains("unknown function") => Err(format!("could not parse expression: {why}")),
-        _ => Ok(()),
-    }
+    promql::check(text, &promql::Options::default()).map(drop).map_err(|why| format!("could not parse expression: {why}"))
 }
 
 fn check_rule(rule: &Value, version: Version) -> Result<(), String> {
@@ -252,7 +255,14 @@ mod tests {
             (json!({"record": "r", "expr": "up", "for": "1m"}), "invalid field 'for'"),
             (json!({"alert": "A", "expr": ""}), "field 'expr'"),
             (json!({"alert": "A", "expr": "up", "for": "soon"}), "not a valid duration"),
-            (json!({"alert": "A", "expr": "sum(up"}), "could not parse expression"),
+            (json!({"alert": "A", "expr": "up", "for": "300y"}), "for: duration out of range"),
+            (json!({"alert": "A", "expr": "sum(up"}), "could not parse expression: 1:7: parse error: unclosed left parenthesis"),
+            (json!({"alert": "A", "expr": "rat(up[5m])"}), "unknown function with name \"rat\""),
+            (json!({"alert": "A", "expr": "mad_over_time(up[5m])"}), "function \"mad_over_time\" is not enabled"),
+            (json!({"record": "r", "expr": "limitk(5, up)"}), "limitk() is experimental"),
+            (json!({"record": "r", "expr": "a + fill(0) b"}), "unknown function with name \"fill\""),
+            (json!({"record": "r", "expr": "rate(up[300y])"}), "duration out of range"),
+            (json!({"record": "r", "expr": "rate(up)"}), "expected type range vector"),
             (json!({"record": "a-b", "expr": "up"}), "invalid recording rule name"),
             (json!({"alert": "A", "expr": "up", "labels": {"a-b": "x"}}), "invalid label name: a-b"),
             (json!({"alert": "A", "expr": "up", "annotations": {"summary": "{{ $value"}}), "not closed"),

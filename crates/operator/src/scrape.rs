@@ -63,32 +63,7 @@ pub(crate) fn shards(prometheus_spec: &Value) -> u64 {
 
 /// A duration such as `1m30s` in milliseconds.
 pub(crate) fn duration(text: &str) -> Option<u64> {
-    let mut total = 0u64;
-    let mut rest = text;
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|character: char| !character.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let units = [
-            ("ms", 1),
-            ("s", 1000),
-            ("m", 60_000),
-            ("h", 3_600_000),
-            ("d", 86_400_000),
-            ("w", 604_800_000),
-            ("y", 31_536_000_000),
-        ];
-        let (unit, factor) = units.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
-        total = total.checked_add(number.checked_mul(factor)?)?;
-        rest = &rest[unit.len()..];
-    }
-    Some(total)
+    promql::parse_duration(text).ok().and_then(|duration| u64::try_from(duration.as_millis()).ok())
 }
 
 /// Whether a timeout fits its interval; without a timeout nothing is asked.
@@ -194,7 +169,7 @@ pub(crate) fn protocols(scope: Scope<'_>, monitor_spec: &Value, config: &mut Con
 pub(crate) fn honor_timestamps(scope: Scope<'_>, own: &Value, config: &mut Config) {
     let overridden = scope.spec["overrideHonorTimestamps"] == true;
     if own.is_boolean() || overridden {
-        config.set("honor_timestamps", *own == true && !overridden);
+        config.set_since((2, 9), "honor_timestamps", *own == true && !overridden);
     }
 }
 
@@ -287,6 +262,9 @@ pub(crate) fn of_monitor(scope: Scope<'_>, object: &Value, monitor: &Monitor<'_>
     let spec = &object["spec"];
     LabelSelector::from_object(&spec["selector"]).map_err(|error| format!("{}{error}", monitor.selector_error))?;
     let by_role = spec["selectorMechanism"] == "RoleSelector";
+    if by_role && !scope.version.at_least(2, 17) {
+        return Err("RoleSelector selectorMechanism is only supported in Prometheus 2.17.0 and newer".to_owned());
+    }
     let (field, named) = monitor.endpoints;
     let mut configs = Vec::new();
     for (index, from) in spec[field].as_array().into_iter().flatten().enumerate() {
@@ -384,6 +362,8 @@ mod tests {
             ("5", None),
             ("99999999999999999999y", None),
             ("9999999999999y", None),
+            ("300y", None),
+            ("1m1h", None),
         ] {
             assert_eq!(duration(text), expected, "{text}");
         }

@@ -74,6 +74,7 @@ fn http(scope: Scope<'_>, kind: &Kind, from: &Value, config: &mut Config) {
             "basic" => credentials.basic(config, &from["basicAuth"]),
             "authorization" => credentials.authorization(config, &without_file(&from["authorization"])),
             "oauth2" => credentials.oauth2(config, &from["oauth2"]),
+            "oauth2-unchecked" => credentials.oauth2_if_loaded(config, &from["oauth2"]),
             "proxy" => credentials.proxy(config, from),
             "tls" => credentials.tls(config, &safe(&from["tlsConfig"])),
             "redirects" => config.copy(
@@ -94,7 +95,7 @@ fn check_http(scope: Scope<'_>, kind: &Kind, from: &Value) -> Result<(), String>
             "authorization" => checks.authorization(&from["authorization"])?,
             "oauth2" | "oauth2-checked" => checks.oauth2(&from["oauth2"])?,
             "proxy" => checks.proxy(from)?,
-            "tls" => checks.safe_tls(&from["tlsConfig"])?,
+            "tls" | "tls-checked" => checks.safe_tls(&from["tlsConfig"])?,
             _ => {}
         }
     }
@@ -113,6 +114,12 @@ fn check_http(scope: Scope<'_>, kind: &Kind, from: &Value) -> Result<(), String>
 pub(crate) fn write(scope: Scope<'_>, spec: &Value, config: &mut Config) -> Result<(), String> {
     static_configs(scope, &spec["staticConfigs"], config)?;
     for kind in KINDS {
+        if let Some((since, what)) = kind.since
+            && !scope.version.at_least(since.0, since.1)
+        {
+            let (major, minor) = since;
+            return Err(format!("{}: {what} is only supported for Prometheus version >= {major}.{minor}.0", kind.named));
+        }
         let entries = spec[kind.field].as_array().map_or(&[][..], Vec::as_slice);
         let mut made = Vec::new();
         for (index, from) in entries.iter().enumerate() {

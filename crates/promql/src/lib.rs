@@ -21,6 +21,7 @@ mod token;
 
 pub use error::{Position, PromqlError};
 pub use functions::{Function, function, functions};
+pub use literal::parse_duration;
 pub use parser::MOST_NESTED;
 
 /// The type of the value of an expression.

@@ -1,6 +1,7 @@
 //! Literals of PromQL, and texts as Go quotes them.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 /// A text as Go's `%q` prints it.
 pub(crate) fn quote(text: &str) -> String {
@@ -92,8 +93,11 @@ pub(crate) fn unquote(quoted: &str) -> Vec<u8> {
     out
 }
 
-/// A duration in seconds (`model.ParseDuration` of prometheus/common).
-pub(crate) fn duration(text: &str) -> Result<f64, String> {
+/// A duration such as `1h30m`, as Prometheus reads it wherever one is configured (`model.ParseDuration` of prometheus/common).
+///
+/// # Errors
+/// In Prometheus' words: units that are unknown or out of order, no unit, or more than 292 years.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, u64); 7] = [
         ("y", 31_536_000_000_000_000),
         ("w", 604_800_000_000_000),
@@ -104,6 +108,11 @@ pub(crate) fn duration(text: &str) -> Result<f64, String> {
         ("ms", 1_000_000),
     ];
     const MOST: u64 = 1 << 63;
+    match text {
+        "0" => return Ok(Duration::ZERO),
+        "" => return Err("empty duration string".to_owned()),
+        _ => {}
+    }
     let invalid = || format!("not a valid duration string: {}", quote(text));
     let out_of_range = || "duration out of range".to_owned();
     let mut rest = text;
@@ -127,8 +136,7 @@ pub(crate) fn duration(text: &str) -> Result<f64, String> {
         }
         total = total.checked_add(count * size).filter(|total| *total < MOST).ok_or_else(out_of_range)?;
     }
-    // Seconds and what is left, as Go's `Duration.Seconds` adds them.
-    Ok((total / 1_000_000_000) as f64 + (total % 1_000_000_000) as f64 / 1e9)
+    Ok(Duration::from_nanos(total))
 }
 
 /// A number (`strconv.ParseInt` with base 0, then `strconv.ParseFloat`); the lexer has seen to its digits.
@@ -157,5 +165,39 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
         Ok(number) if number.is_infinite() => Err(invalid("value out of range")),
         Ok(number) => Ok(number),
         Err(_) => Err(invalid("invalid syntax")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, expected) in [
+            ("1h30m", Ok(5_400_000)),
+            ("0", Ok(0)),
+            ("1y2w3d4h5m6s7ms", Ok(33_019_506_007)),
+            ("292y", Ok(9_208_512_000_000)),
+            ("293y", Err("duration out of range")),
+            ("", Err("empty duration string")),
+            ("5", Err("not a valid duration string: \"5\"")),
+            ("1m1h", Err("not a valid duration string: \"1m1h\"")),
+            ("-5m", Err("not a valid duration string: \"-5m\"")),
+            ("1.5m", Err("unknown unit \".\" in duration \"1.5m\"")),
+            ("99999999999999999999s", Err("not a valid duration string: \"99999999999999999999s\"")),
+        ] {
+            let found = parse_duration(text).map(|duration| duration.as_millis());
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_unquoted_and_quoted() {
+        for (quoted, expected) in [(r#""a\n\x41\101\u00e9\U0001F600\"'""#, "a\nAAé😀\"'"), (r"'\''", "'"), (r"`\d`", r"\d")] {
+            assert_eq!(String::from_utf8(unquote(quoted)).as_deref(), Ok(expected));
+        }
+        assert_eq!(quote("a\"\\\n\u{1}é"), r#""a\"\\\n\x01é""#);
+        assert_eq!(quote_first("12345678901", 10), "\"1234567890\"...");
     }
 }

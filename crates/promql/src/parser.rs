@@ -6,7 +6,7 @@
 
 use crate::functions::function;
 use crate::lexer::{self, Tokens};
-use crate::literal::{duration, number, quote, unquote};
+use crate::literal::{number, parse_duration, quote, unquote};
 use crate::node::{Fault, Modifiers, Node, Offset, Shape};
 use crate::token::{Aggregation, Edge, Keyword, Kind, Op, Parameter, Token};
 use crate::{Options, Position, PromqlError, ValueType};
@@ -15,7 +15,7 @@ use crate::{Options, Position, PromqlError, ValueType};
 pub const MOST_NESTED: usize = 200;
 
 /// Longer durations do not fit into Go's `time.Duration`, in seconds.
-const LONGEST: f64 = 9_223_372_036.854_775_807;
+const LONGEST: f64 = 9_223_372_036.854_776;
 
 /// What Prometheus says of a token that does not fit: where it was, and what was expected.
 type Context = (&'static str, &'static str);
@@ -262,7 +262,10 @@ impl<'a> Parser<'a, '_> {
     /// A number, or a duration in seconds.
     fn seconds(&mut self) -> Result<f64> {
         let token = self.next();
-        let value = if token.kind == Kind::Duration { duration(token.text) } else { number(token.text) };
+        let value = match token.kind {
+            Kind::Duration => parse_duration(token.text).map(|duration| duration.as_secs_f64()),
+            _ => number(token.text),
+        };
         value.map_err(|message| Fault::new(token.start, message))
     }
 

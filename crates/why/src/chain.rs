@@ -24,7 +24,7 @@ pub(crate) struct Outcome<'a> {
 }
 
 /// What to do about a configuration that Prometheus does not load.
-const BAD_CONFIGURATION: &str =
+pub(crate) const BAD_CONFIGURATION: &str =
     "find the object that makes the configuration bad, and correct it; see the log of config-reloader";
 
 /// What is nearest to a selector, and the requirement that it does not meet.
@@ -61,6 +61,13 @@ fn counted(count: usize, what: &str) -> String {
 impl<'a> View<'a> {
     pub(crate) fn new(facts: &'a Facts) -> Self {
         Self { facts, compiled: operator::compile(&facts.prometheus, &facts.input) }
+    }
+
+    /// Why the operator leaves an object out, if it does.
+    pub(crate) fn rejected(&self, kind: &str, candidate: &Value) -> Option<&str> {
+        let key = object::key(candidate);
+        let mut all = self.compiled.rejected.iter().chain(&self.compiled.rules.rejected);
+        all.find(|found| found.kind == kind && found.key == key).map(|found| found.reason.as_str())
     }
 
     fn prometheus(&self) -> String {
@@ -109,6 +116,7 @@ impl<'a> View<'a> {
         let config = self.configured(endpoint)?;
         hold(LinkName::Configured, format!("job {}", endpoint.job()));
         self.permitted(config, focus)?;
+        stray_dash(endpoint)?;
         hold(LinkName::Permitted, self.account());
         if endpoint.kind == MonitorKind::ServiceMonitor {
             let mut services = self.services(endpoint)?;
@@ -130,19 +138,22 @@ impl<'a> View<'a> {
         }
         let targets = self.kept(endpoint, config, focus)?;
         hold(LinkName::Kept, counted(targets.len(), "target"));
-        let targets = target::scraped(endpoint, &targets)?;
+        let targets = target::scraped(endpoint, &targets).map_err(|mut broken| {
+            if endpoint.takes_every_port() {
+                broken.details.push(format!("note    {}", every_port(endpoint)));
+            }
+            broken
+        })?;
         hold(LinkName::Scraped, format!("{} up", counted(targets.len(), "target")));
         Ok(targets)
     }
 
     fn accepted(&self, endpoint: Endpoint<'_>) -> Result<(), Box<Broken>> {
-        let key = object::key(endpoint.monitor);
-        let rejection = self.compiled.rejected.iter().find(|found| found.kind == endpoint.kind.name() && found.key == key);
-        let Some(rejection) = rejection else { return Ok(()) };
-        let field = rejected_field(endpoint, &rejection.reason);
+        let Some(reason) = self.rejected(endpoint.kind.name(), endpoint.monitor) else { return Ok(()) };
+        let field = rejected_field(endpoint, reason);
         Err(broken(
             LinkName::Accepted,
-            format!("the operator rejects it: {}", rejection.reason),
+            format!("the operator rejects it: {reason}"),
             endpoint.object(),
             field.unwrap_or_else(|| "spec".to_owned()),
             "correct the field; all endpoints of the object come back together".to_owned(),
@@ -510,6 +521,33 @@ impl<'a> View<'a> {
         };
         Err(Box::new(target::dropped(endpoint, config, &rules, &by)))
     }
+}
+
+/// That an endpoint takes every port.
+fn every_port(endpoint: Endpoint<'_>) -> String {
+    let behind = if endpoint.kind == MonitorKind::PodMonitor { "that it selects" } else { "behind the Services that it selects" };
+    format!(
+        "{} names neither port nor targetPort, so it takes every port of every pod {behind}",
+        endpoint.path("").trim_end_matches('.')
+    )
+}
+
+/// An endpoint without a port, beside others: mostly a dash before what belongs to the endpoint above.
+fn stray_dash(endpoint: Endpoint<'_>) -> Result<(), Box<Broken>> {
+    let all = Endpoint::of(endpoint.kind, endpoint.monitor);
+    if all.len() < 2 || !endpoint.takes_every_port() {
+        return Ok(());
+    }
+    let other = Endpoint { index: if endpoint.index == 0 { 1 } else { endpoint.index - 1 }, ..endpoint };
+    let other = other.path("").trim_end_matches('.').to_owned();
+    // Which fields are meant, but for those that an API server fills in.
+    let fields: Vec<&str> = endpoint.spec().as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let fields = if fields.is_empty() { "fields".to_owned() } else { fields.join(", ") };
+    let fix = format!(
+        "was this meant for {other}? Then remove the dash before it, so that {fields} belong there; else give the endpoint a port"
+    );
+    let what = format!("{}; its {fields} do not apply to {other}", every_port(endpoint));
+    Err(broken(LinkName::Port, what, endpoint.object(), endpoint.path("port"), fix))
 }
 
 /// A requirement of one label and one value; nothing for others.

@@ -65,6 +65,14 @@ impl<'a> Endpoint<'a> {
         }
     }
 
+    /// Whether it names no port.
+    pub(crate) fn takes_every_port(self) -> bool {
+        let spec = self.spec();
+        let names =
+            |field: &str| spec[field].as_str().is_some_and(|name| !name.is_empty()) || spec[field].as_i64().unwrap_or(0) != 0;
+        Self::list(self.kind).is_some() && !["port", "targetPort", "portNumber"].into_iter().any(names)
+    }
+
     pub(crate) fn object(self) -> String {
         format!("{} {}", self.kind.name(), object::key(self.monitor))
     }

@@ -5,7 +5,7 @@ use metrics::relabel::{Names, Rule, labels_text, relabel};
 use metrics::{Labels, Series, Target};
 use serde_json::Value;
 
-use crate::chain::{View, furthest};
+use crate::chain::{BAD_CONFIGURATION, View, furthest};
 use crate::endpoint::{Endpoint, Focus, leads_to, monitors};
 use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
 use crate::facts::{Facts, Page, Seen, find};
@@ -83,8 +83,10 @@ impl<'a> Search<'a> {
     fn run(&mut self) -> Result<String, Box<Broken>> {
         let name = self.selector.name();
         let mut recording: Vec<&Value> = self.facts.input.rules.iter().filter(|object| records(object, name)).collect();
-        // One that is selected is enough.
-        recording.sort_by_key(|object| self.view.selected("PrometheusRule", object).is_err());
+        // One that is selected and accepted is enough.
+        recording.sort_by_key(|object| {
+            (self.view.selected("PrometheusRule", object).is_err(), self.view.rejected("PrometheusRule", object).is_some())
+        });
         let recording = recording.first().copied();
         if let Some(object) = recording {
             return self.recorded(object);
@@ -396,8 +398,16 @@ impl<'a> Search<'a> {
         let name = self.selector.name();
         let key = object::key(object);
         self.view.selected("PrometheusRule", object)?;
-        self.hold(LinkName::Selected, format!("PrometheusRule {key} records it"));
         let of_object = format!("PrometheusRule {key}");
+        if let Some(why) = self.view.rejected("PrometheusRule", object) {
+            let what = format!("the operator rejects it: {why}");
+            let fix = "correct the rule; the other rules of the object come back with it".to_owned();
+            return Err(broken(LinkName::Accepted, what, of_object, "spec.groups".to_owned(), fix));
+        }
+        self.hold(LinkName::Selected, format!("PrometheusRule {key} records it"));
+        if let Some(why) = &self.facts.reload_failed {
+            return Err(self.not_loaded(object, why));
+        }
         let Some(state) = self.facts.rules.iter().find(|rule| rule.name == name) else {
             let what = format!("Prometheus does not have the rule that records {name} yet");
             let fix = "look for Events on the PrometheusRule, and at the log of config-reloader".to_owned();
@@ -429,6 +439,32 @@ impl<'a> Search<'a> {
             broken
         })?;
         Ok("The rule is evaluated; the series comes with the next evaluation.".to_owned())
+    }
+
+    /// Prometheus could not load its configuration or its rules: it goes on with those that it had, and a rule that is in order does not
+    /// arrive.
+    fn not_loaded(&self, asked: &Value, why: &str) -> Box<Broken> {
+        let of = |object: &Value| format!("PrometheusRule {}", object::key(object));
+        let Some(guilty) = self.facts.input.rules.iter().find(|object| why.contains(&operator::rule_file_name(object))) else {
+            let what = format!("Prometheus could not load its configuration, and goes on with the rules that it had: {why}");
+            let object = format!("Prometheus {}", object::key(&self.facts.prometheus));
+            return broken(LinkName::Configured, what, object, "status".to_owned(), BAD_CONFIGURATION.to_owned());
+        };
+        let (guilty_name, key) = (of(guilty), object::key(guilty));
+        let what = format!("Prometheus could not load its rules, and goes on with those that it had: {why}");
+        let fix = format!(
+            "correct {guilty_name}, or delete it: kubectl delete prometheusrule -n {} {}",
+            object::namespace(guilty),
+            object::name(guilty)
+        );
+        let mut found = broken(LinkName::Configured, what, guilty_name, "spec.groups".to_owned(), fix);
+        if object::key(asked) != key {
+            found.details.push(format!(
+                "note    {} is in order; no rule that is new or changed arrives until this is corrected",
+                of(asked)
+            ));
+        }
+        found
     }
 
     /// Adds when the series was last seen; what is only old is told as that.

@@ -170,6 +170,7 @@ impl Core {
     fn default_and_admit(&self, resource: &Resource, body: &mut Value, old: Option<&Value>) -> Result<(), Status> {
         if let Some(version) = &resource.custom {
             structural::default(body, &version["schema"]["openAPIV3Schema"]);
+            structural::without_nulls(body, &version["schema"]["openAPIV3Schema"]);
             return Ok(());
         }
         if resource.plural == "pods" && resource.group.is_empty() && old.is_none() {

@@ -37,9 +37,27 @@ fn shown(at: Option<(usize, usize)>) -> String {
     at.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"))
 }
 
-/// What an API server would say to an object of the operator's kinds.
-fn complaints(object: &Value) -> Vec<apiserver::Complaint> {
-    operator::types::schema_of(object).map(|schema| apiserver::complaints(object, &schema)).unwrap_or_default()
+/// What an API server would say to an object of the operator's kinds. Nulls are taken out first, as it does.
+fn complaints(object: &mut Value) -> Vec<apiserver::Complaint> {
+    let Some(schema) = operator::types::schema_of(object) else { return Vec::new() };
+    apiserver::without_nulls(object, &schema);
+    apiserver::complaints(object, &schema)
+}
+
+/// Where an object has what a Helm template leaves when it is not rendered: a JSON pointer, and the text.
+fn template(value: &Value, at: &str) -> Option<(String, String)> {
+    const OF_HELM: [&str; 6] = [".Values", ".Release", ".Chart", ".Capabilities", "include \"", "{{-"];
+    match value {
+        Value::String(text) => {
+            let is_template = text.contains("{{") && OF_HELM.iter().any(|word| text.contains(word));
+            is_template.then(|| (at.to_owned(), text.clone()))
+        }
+        Value::Array(list) => list.iter().enumerate().find_map(|(index, element)| template(element, &format!("{at}/{index}"))),
+        Value::Object(fields) => fields
+            .iter()
+            .find_map(|(name, field)| template(field, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
 }
 
 /// Says why there is no configuration.
@@ -64,8 +82,17 @@ impl Render {
                 .map_err(|error| Failure::new(Exit::Usage, format!("{name}: cannot be read: {error}")))?;
             let read = wire::yaml::placed_manifests(&text)
                 .map_err(|error| Failure::new(Exit::Usage, format!("{name}{}: {}", shown(error.at), error.message)))?;
-            for (object, places) in read {
-                for complaint in complaints(&object) {
+            for (mut object, places) in read {
+                // Annotations of rules are templates, too, but of Prometheus.
+                let is_ours = operator::types::schema_of(&object).is_some() && object::kind(&object) != "PrometheusRule";
+                let checked = if is_ours { &object } else { &object["metadata"] };
+                if let Some((pointer, text)) = template(checked, if is_ours { "" } else { "/metadata" }) {
+                    let at = shown(places.at(&pointer));
+                    let why = format!("{text:?} is a template that has not been rendered");
+                    let failure = Failure::new(Exit::Usage, format!("{name}{at}: {why}"));
+                    return Err(failure.hint("render the chart first (helm template), and read what that prints").into());
+                }
+                for complaint in complaints(&mut object) {
                     let at = shown(places.at(&complaint.pointer));
                     let told = format!("{name}{at}: {} {}: {}", object::kind(&object), object::key(&object), complaint.message);
                     if complaint.undecodable {

@@ -16,21 +16,10 @@ pub(super) const DURATION: &str = "^(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+
 
 /// A duration in milliseconds: numbers with units, each unit at most once, from the longest to the shortest.
 pub(super) fn units(text: &str) -> Option<u64> {
-    let (mut rest, mut next, mut total) = (text, 0, 0u64);
-    while !rest.is_empty() {
-        let end = rest.find(|character: char| !character.is_ascii_digit())?;
-        let number: u64 = rest[..end].parse().ok()?;
-        let after = &rest[end..];
-        let length = after.find(|character: char| character.is_ascii_digit()).unwrap_or(after.len());
-        let found = UNITS.iter().position(|(unit, ..)| *unit == &after[..length])?;
-        if found < next {
-            return None;
-        }
-        next = found + 1;
-        total = total.checked_add(number.checked_mul(UNITS[found].1)?)?;
-        rest = &after[length..];
+    if text.is_empty() {
+        return Some(0);
     }
-    Some(total)
+    promql::parse_duration(text).ok().and_then(|duration| u64::try_from(duration.as_millis()).ok())
 }
 
 /// A duration as Prometheus' library reads it.
@@ -38,11 +27,7 @@ pub(super) fn units(text: &str) -> Option<u64> {
 /// # Errors
 /// In that library's words.
 pub(super) fn duration(text: &str) -> Result<u64, String> {
-    match text {
-        "0" => Ok(0),
-        "" => Err("empty duration string".to_owned()),
-        _ => units(text).ok_or_else(|| format!("not a valid duration string: {text:?}")),
-    }
+    promql::parse_duration(text).map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A duration as that library prints it: `90s` is `1m30s`.

@@ -21,9 +21,13 @@ pub(super) struct Kind {
     pub(super) named: &'static str,
     /// Its key in Prometheus' configuration.
     pub(super) key: &'static str,
-    /// The sorts of HTTP settings that are written and checked, in the order in which they are checked; `oauth2-checked` is only checked.
+    /// The sorts of HTTP settings that are written and checked, in the order in which they are checked; what is `-checked` is only
+    /// checked, and what is `-unchecked` is written if other references have made the operator read its Secrets.
     pub(super) http: &'static str,
     pub(super) fields: &'static [Field],
+    /// Before this version, ScrapeConfigs are refused with these words. The operator does not look whether they have an entry of the
+    /// kind: no ScrapeConfig is for a Prometheus before 2.40.
+    pub(super) since: Option<((u32, u32), &'static str)>,
     pub(super) check: Check,
     pub(super) finish: Finish,
 }
@@ -52,6 +56,7 @@ fn needs(scope: Scope<'_>, value: &Value, field: &str, since: (u32, u32, u32)) -
 
 fn consul(scope: Scope<'_>, from: &Value, _: usize) -> Result<(), String> {
     needs(scope, &from["pathPrefix"], "config.PathPrefix", (2, 45, 0))?;
+    needs(scope, &from["namespace"], "config.Namespace", (2, 28, 0))?;
     needs(scope, &from["filter"], "config.Filter", (3, 0, 0))
 }
 
@@ -80,6 +85,9 @@ fn azure(scope: Scope<'_>, from: &Value, index: usize) -> Result<(), String> {
     let method = from["authenticationMethod"].as_str().unwrap_or_default();
     if method == "SDK" && !scope.version.at_least(2, 52) {
         return Err(format!("[{index}]: SDK authentication is only supported from Prometheus version 2.52.0"));
+    }
+    if unknown(scope, &from["resourceGroup"], (2, 35, 0)) {
+        return Err(format!("[{index}]: ResourceGroup is only supported from Prometheus version >= 2.35.0"));
     }
     if matches!(method, "ManagedIdentity" | "SDK") {
         return Ok(());
@@ -143,6 +151,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "file_sd_configs",
         http: "",
         fields: &[("files", "files", List), REFRESH],
+        since: None,
         check: fine,
         finish: nothing,
     },
@@ -152,6 +161,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "http_sd_configs",
         http: ALL,
         fields: &[("url", "url", Text), REFRESH],
+        since: Some(((2, 28), "HTTP SD configuration")),
         check: fine,
         finish: nothing,
     },
@@ -161,6 +171,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "kubernetes_sd_configs",
         http: ALL,
         fields: &[("apiServer", "api_server", Given), ("role", "role", Lower)],
+        since: None,
         check: kubernetes::check,
         finish: kubernetes::finish,
     },
@@ -168,7 +179,7 @@ pub(super) const KINDS: &[Kind] = &[
         field: "consulSDConfigs",
         named: "consulSDConfigs",
         key: "consul_sd_configs",
-        http: ALL,
+        http: "basic authorization oauth2-unchecked tls proxy redirects",
         fields: &[
             SERVER,
             ("pathPrefix", "path_prefix", Given),
@@ -185,6 +196,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("allowStale", "allow_stale", Given),
             REFRESH,
         ],
+        since: None,
         check: consul,
         finish: nothing,
     },
@@ -194,6 +206,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "dns_sd_configs",
         http: "",
         fields: &[("names", "names", List), REFRESH, PORT],
+        since: None,
         check: dns,
         finish: dns_type,
     },
@@ -201,7 +214,7 @@ pub(super) const KINDS: &[Kind] = &[
         field: "ec2SDConfigs",
         named: "ec2SDConfigs",
         key: "ec2_sd_configs",
-        http: "proxy",
+        http: "tls-checked proxy",
         fields: &[
             REGION,
             ("accessKey", "access_key", Pair("secretKey")),
@@ -211,6 +224,7 @@ pub(super) const KINDS: &[Kind] = &[
             PORT,
             ("filters", "filters", Filters),
         ],
+        since: None,
         check: fine,
         finish: ec2,
     },
@@ -230,6 +244,7 @@ pub(super) const KINDS: &[Kind] = &[
             REFRESH,
             PORT,
         ],
+        since: None,
         check: azure,
         finish: nothing,
     },
@@ -239,6 +254,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "gce_sd_configs",
         http: "",
         fields: &[("project", "project", Text), ("zone", "zone", Text), ("filter", "filter", Given), REFRESH, PORT, SEPARATOR],
+        since: None,
         check: fine,
         finish: nothing,
     },
@@ -266,6 +282,7 @@ pub(super) const KINDS: &[Kind] = &[
             PORT,
             ("availability", "availability", Given),
         ],
+        since: None,
         check: openstack,
         finish: nothing,
     },
@@ -275,6 +292,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "digitalocean_sd_configs",
         http: NO_BASIC,
         fields: &[PORT, REFRESH],
+        since: Some(((2, 20), "service discovery for Digital Ocean")),
         check: fine,
         finish: nothing,
     },
@@ -284,6 +302,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "kuma_sd_configs",
         http: ALL,
         fields: &[SERVER, REFRESH, ("fetchTimeout", "fetch_timeout", Given), ("clientID", "client_id", Given)],
+        since: None,
         check: kuma,
         finish: nothing,
     },
@@ -293,6 +312,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "eureka_sd_configs",
         http: ALL,
         fields: &[REFRESH, ("server", "server", Filled)],
+        since: None,
         check: fine,
         finish: nothing,
     },
@@ -309,6 +329,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("matchFirstNetwork", "match_first_network", Since(2, 54, 1)),
             REFRESH,
         ],
+        since: None,
         check: fine,
         finish: nothing,
     },
@@ -318,6 +339,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "linode_sd_configs",
         http: NO_BASIC,
         fields: &[PORT, REGION, SEPARATOR, REFRESH],
+        since: Some(((2, 28), "linode SD configuration")),
         check: fine,
         finish: nothing,
     },
@@ -327,6 +349,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "hetzner_sd_configs",
         http: ALL,
         fields: &[("role", "role", Lower), PORT, REFRESH],
+        since: None,
         check: fine,
         finish: |scope, from, config| {
             if scope.version.at_least(3, 5) {
@@ -340,6 +363,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "nomad_sd_configs",
         http: ALL,
         fields: &[SERVER, ("allowStale", "allow_stale", Given), ("namespace", "namespace", Given), REFRESH, REGION, SEPARATOR],
+        since: None,
         check: fine,
         finish: nothing,
     },
@@ -349,6 +373,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "dockerswarm_sd_configs",
         http: ALL,
         fields: &[("filters", "filters", Filters), ("host", "host", Text), ("role", "role", Lower), PORT, REFRESH],
+        since: Some(((2, 20), "dockerswarm SD configuration")),
         check: fine,
         finish: nothing,
     },
@@ -364,6 +389,7 @@ pub(super) const KINDS: &[Kind] = &[
             PORT,
             REFRESH,
         ],
+        since: Some(((2, 31), "puppetDB SD configuration")),
         check: puppet,
         finish: nothing,
     },
@@ -381,6 +407,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("secretKey", "secret_key", Pair("accessKey")),
             ("roleARN", "role_arn", Given),
         ],
+        since: Some(((2, 27), "lightSail SD configuration")),
         check: fine,
         finish: nothing,
     },
@@ -396,6 +423,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("endpoint", "endpoint", Given),
             REFRESH,
         ],
+        since: Some(((2, 40), "OVHCloud SD configuration")),
         check: fine,
         finish: ovh_service,
     },
@@ -416,6 +444,7 @@ pub(super) const KINDS: &[Kind] = &[
             ("tagsFilter", "tags_filter", Filled),
             REFRESH,
         ],
+        since: Some(((2, 26), "ScaleWay SD configuration")),
         check: fine,
         finish: nothing,
     },
@@ -425,6 +454,7 @@ pub(super) const KINDS: &[Kind] = &[
         key: "ionos_sd_configs",
         http: "authorization proxy tls oauth2-checked redirects",
         fields: &[("datacenterID", "datacenter_id", Text), PORT, REFRESH],
+        since: Some(((2, 36), "IONOS SD configuration")),
         check: fine,
         finish: nothing,
     },

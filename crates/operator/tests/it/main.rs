@@ -35,6 +35,10 @@ fn run(case: &Value) -> Result<(), String> {
             objects.push(json!({"kind": kind, "metadata": {"namespace": "a", "name": "m"}, "spec": case[kind]}));
         }
     }
+    for (key, data) in case["Secret"].as_object().into_iter().flatten() {
+        let (namespace, name) = key.split_once('/').unwrap_or_default();
+        objects.push(json!({"kind": "Secret", "metadata": {"namespace": namespace, "name": name}, "stringData": data}));
+    }
     let compiled = compile(&prometheus, &Input::of(objects));
     let rejected: Vec<&str> =
         compiled.rejected.iter().chain(&compiled.rules.rejected).map(|rejection| rejection.reason.as_str()).collect();
@@ -46,7 +50,8 @@ fn run(case: &Value) -> Result<(), String> {
         }
     }
     let job = &compiled.config["scrape_configs"][0];
-    for (found, wanted) in [(job, &case["job"]), (&compiled.config, &case["config"])] {
+    let manager = &compiled.config["alerting"]["alertmanagers"][0];
+    for (found, wanted) in [(job, &case["job"]), (&compiled.config, &case["config"]), (manager, &case["manager"])] {
         if let Some(why) = unlike(found, wanted, "").filter(|_| !wanted.is_null()) {
             return Err(why);
         }

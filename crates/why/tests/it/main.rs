@@ -36,6 +36,7 @@ fn facts(case: &Value) -> Facts {
         Some("no answer") => None,
         _ => compiled.config["scrape_configs"].as_array().cloned(),
     };
+    facts.reload_failed = case["reload failed"].as_str().map(str::to_owned);
     if let Some(resource) = case["denied"].as_str() {
         let needed: Vec<Review> = reviews(&facts);
         facts.denied = needed.into_iter().filter(|review| review.resource == resource).collect();

@@ -1,10 +1,12 @@
 //! Where in a file each part of a document stands, for messages about files that people write.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::manifest::Key;
 use super::{Located, YamlError, error, place};
 
 /// The places of a document's parts.
@@ -15,7 +17,7 @@ pub struct Places(Located<Node>);
 enum Node {
     Scalar,
     List(Vec<Places>),
-    Map(Vec<(String, Places)>),
+    Map(Vec<(Located<Key>, Places)>),
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -74,12 +76,55 @@ impl<'de> Visitor<'de> for Nodes {
     }
 }
 
+/// Whether a key is that text.
+fn is(field: &Located<Key>, name: &str) -> bool {
+    matches!(&field.value, Key::Text(text) if text == name)
+}
+
+/// The places of all documents of a text.
+pub(super) fn read(text: &str) -> Result<Vec<Places>, serde_yaml::Error> {
+    serde_yaml::from_multiple_with_options(text, super::options())
+}
+
+/// A key at fault: its name or what it is, and where it is; and where it was before, if it comes twice.
+pub(super) struct BadKey {
+    pub(super) name: Result<String, &'static str>,
+    pub(super) at: (usize, usize),
+    pub(super) before: Option<(usize, usize)>,
+}
+
 impl Places {
+    /// The first key that kubectl would refuse, or that comes twice in one mapping.
+    pub(super) fn bad_key(&self) -> Option<BadKey> {
+        let fields = match &self.0.value {
+            Node::Scalar => return None,
+            Node::List(list) => return list.iter().find_map(Self::bad_key),
+            Node::Map(fields) => fields,
+        };
+        let mut known: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (key, part) in fields {
+            let at = place(key).unwrap_or_default();
+            match &key.value {
+                Key::Not(what) => return Some(BadKey { name: Err(what), at, before: None }),
+                Key::Text(name) => {
+                    let before = known.insert(name, at);
+                    if before.is_some() {
+                        return Some(BadKey { name: Ok(name.clone()), at, before });
+                    }
+                }
+            }
+            if let Some(bad) = part.bad_key() {
+                return Some(bad);
+            }
+        }
+        None
+    }
+
     fn part(&self, name: &str) -> Option<&Self> {
         match &self.0.value {
             Node::Scalar => None,
             Node::List(list) => list.get(name.parse::<usize>().ok()?),
-            Node::Map(fields) => fields.iter().find(|(field, _)| field == name).map(|(_, part)| part),
+            Node::Map(fields) => fields.iter().find(|(field, _)| is(field, name)).map(|(_, part)| part),
         }
     }
 
@@ -99,14 +144,14 @@ impl Places {
 /// # Errors
 /// When the text is not YAML.
 pub fn placed_manifests(text: &str) -> Result<Vec<(Value, Places)>, YamlError> {
-    let options = serde_yaml::options! { legacy_octal_numbers: true, budget: None, with_snippet: false };
-    let places: Vec<Places> = serde_yaml::from_multiple_with_options(text, options).map_err(|source| error(&source))?;
+    let documents = super::documents(text)?;
+    let places = read(text).map_err(|source| error(&source))?;
     let mut objects = Vec::new();
-    for (document, places) in super::documents(text)?.into_iter().zip(places) {
+    for (document, places) in documents.into_iter().zip(places) {
         match (document, places) {
             (Value::Null, _) => {}
             (document, Places(Located { value: Node::Map(fields), .. })) if super::is_list(&document) => {
-                let parts = fields.into_iter().find(|(name, _)| name == "items").map(|(_, items)| items.0.value);
+                let parts = fields.into_iter().find(|(field, _)| is(field, "items")).map(|(_, items)| items.0.value);
                 let Some(Node::List(parts)) = parts else { continue };
                 let items = document["items"].as_array().cloned().unwrap_or_default();
                 objects.extend(items.into_iter().zip(parts));
