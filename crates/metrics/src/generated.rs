@@ -21,7 +21,8 @@ const LONGEST: usize = 63;
 
 /// Words of five letters that people use and that have no letter outside [`ALPHABET`].
 const WORDS: [&str; 18] = [
-    "btrfs", "dhcpd", "grpcs", "html5", "httpd", "https", "lldpd", "mptcp", "mssql", "nfsv4", "pgsql", "psmdb", "smtps", "snmpd", "sshfs", "tftpd", "tmpfs", "xhtml",
+    "btrfs", "dhcpd", "grpcs", "html5", "httpd", "https", "lldpd", "mptcp", "mssql", "nfsv4", "pgsql", "psmdb", "smtps", "snmpd",
+    "sshfs", "tftpd", "tmpfs", "xhtml",
 ];
 
 /// Whether all letters are of an alphabet.

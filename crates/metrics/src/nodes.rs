@@ -113,8 +113,11 @@ fn refine<'a>(ranks: &[u32], occurrences: impl IntoIterator<Item = &'a Occurrenc
     let mut signatures: Vec<(u32, Signature)> = ranks.iter().map(|rank| (*rank, Vec::new())).collect();
     for occurrence in occurrences {
         // A node alone says nothing of others.
-        let partners: Vec<u32> =
-            if occurrence.nodes.len() > 1 { occurrence.nodes.iter().map(|node| ranks[*node as usize]).collect() } else { Vec::new() };
+        let partners: Vec<u32> = if occurrence.nodes.len() > 1 {
+            occurrence.nodes.iter().map(|node| ranks[*node as usize]).collect()
+        } else {
+            Vec::new()
+        };
         for (place, node) in occurrence.nodes.iter().enumerate() {
             signatures[*node as usize].1.push((occurrence.context, place as u32, partners.clone()));
         }

@@ -13,9 +13,9 @@ use crate::exposition::ParseError;
 use crate::nodes::Nodes;
 use crate::normal::{Normaliser, Role, is_no_node, is_suspect};
 use crate::order;
+use crate::rendering::Bound;
 use crate::scan::{Line, Scanner, unescaped};
 use crate::series::Series;
-use crate::rendering::Bound;
 
 /// Values of one label that are remembered in normal form; more than this are made anew each time.
 const REMEMBERED: usize = 100_000;

@@ -157,7 +157,8 @@ impl Redaction {
                 errors.push(wrong(label, format!("invalid label {label:?} in labels.replace: {why}")));
             }
             if drop.contains(label) {
-                errors.push(wrong(label, format!("label {label:?} is in labels.drop and in labels.replace; expected one of them")));
+                errors
+                    .push(wrong(label, format!("label {label:?} is in labels.drop and in labels.replace; expected one of them")));
             }
             match compiled(label, replacement) {
                 Ok(compiled) => {
@@ -181,9 +182,10 @@ fn no_label(label: &str) -> Option<&'static str> {
 
 fn compiled(label: &str, replacement: &Replacement) -> Result<Compiled, RedactionError> {
     match replacement {
-        Replacement::Whole(text) if text.is_empty() => {
-            Err(wrong(label, format!("empty text for {label:?} in labels.replace; to leave the label out, list it in labels.drop")))
-        }
+        Replacement::Whole(text) if text.is_empty() => Err(wrong(
+            label,
+            format!("empty text for {label:?} in labels.replace; to leave the label out, list it in labels.drop"),
+        )),
         Replacement::Whole(text) => Ok(Compiled::Whole(text.clone())),
         Replacement::Matches(Pattern { pattern, with }) => {
             let expression = go_regex::compile_within(pattern).map_err(|why| {
@@ -192,7 +194,9 @@ fn compiled(label: &str, replacement: &Replacement) -> Result<Compiled, Redactio
             if let Some(group) = unknown_group(&expression, with) {
                 return Err(wrong(
                     with,
-                    format!("invalid text {with:?} for {label:?} in labels.replace: {pattern:?} has no group {group:?}; write $$ for a dollar sign"),
+                    format!(
+                        "invalid text {with:?} for {label:?} in labels.replace: {pattern:?} has no group {group:?}; write $$ for a dollar sign"
+                    ),
                 ));
             }
             Ok(Compiled::Matches(expression, with.clone()))

@@ -31,7 +31,8 @@ pub(crate) fn write<'a>(series: impl Iterator<Item = (&'a Series, &'a [f64])>) -
     for (name, all) in by_name {
         let is_shared = |label: &String, value: &String| all.iter().all(|(other, _)| other.labels.get(label) == Some(value));
         let first = all[0].0.labels.iter();
-        let shared: BTreeMap<&String, &String> = first.filter(|(label, value)| *label != "le" && is_shared(label, value)).collect();
+        let shared: BTreeMap<&String, &String> =
+            first.filter(|(label, value)| *label != "le" && is_shared(label, value)).collect();
         let _ = writeln!(out, "{name}");
         if !shared.is_empty() {
             out.push_str("  all ");
@@ -106,7 +107,8 @@ pub fn read(text: &str) -> Result<Vec<Series>, ParseError> {
         }
         let (own, after) = split_labels(rest).ok_or_else(|| wrong("expected labels in braces"))?;
         let mut words = after.split_whitespace().skip_while(|word| *word != "le");
-        let bounds: Vec<&str> = words.by_ref().skip(1).map(|bound| bound.split_once('=').map_or(bound, |(bound, _)| bound)).collect();
+        let bounds: Vec<&str> =
+            words.by_ref().skip(1).map(|bound| bound.split_once('=').map_or(bound, |(bound, _)| bound)).collect();
         let both: Vec<&str> = [shared, own].into_iter().filter(|labels| !labels.is_empty()).collect();
         let of_page = |bound: Option<&str>| {
             let bound = bound.map(|bound| format!("le=\"{bound}\""));
