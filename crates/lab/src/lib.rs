@@ -9,6 +9,7 @@ pub mod manifests;
 mod provider;
 mod reach;
 pub mod scenarios;
+pub mod snapshots;
 pub mod state;
 pub mod tools;
 pub mod why;

@@ -10,9 +10,10 @@ use metrics::{Client, Exposition, Kind, Labels, Recorder, Series};
 use serde_json::Value;
 
 use crate::commands::prometheus_of;
+use crate::commands::review::failure;
 use crate::exit::{Exit, Failure};
 use crate::manifests;
-use crate::scenarios;
+use crate::snapshots;
 use crate::state::StateRoot;
 
 /// The job of KubeVirt's targets, whose series a lab or a Prometheus is asked for.
@@ -88,7 +89,7 @@ fn tell(path: &Path, notices: &[String]) {
 fn read(path: &Path) -> Result<Read> {
     let shown = path.display();
     if path.extension().is_some_and(|extension| extension == "snap") {
-        let text = scenarios::read_snapshot(path).with_context(|| format!("cannot read {shown}"))?;
+        let text = snapshots::read(path).map_err(failure)?.with_context(|| format!("cannot read {shown}"))?;
         let series = metrics::read(&text);
         let series = series.map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error} (below the header)")))?;
         return Ok(Read::Series(series));
