@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod exit;
 mod export;
 pub mod manifests;
+pub mod names;
 mod provider;
 mod reach;
 pub mod scenarios;

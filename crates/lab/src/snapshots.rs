@@ -123,13 +123,14 @@ fn normalized(text: &str) -> String {
     text.trim_end().replace("\r\n", "\n")
 }
 
-/// A value of YAML: in quotes where insta writes quotes.
+/// A value of YAML, in quotes where insta writes quotes (`content/yaml/vendored/emitter.rs`: `need_quotes`).
 fn yaml(value: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || " _-./@+()=*$".contains(letter);
-    let is_plain = value.starts_with(|letter: char| letter.is_ascii_alphabetic())
-        && value.chars().all(plain)
+    let is_word = ["yes", "no", "true", "false", "on", "off", "null"].contains(&value.to_ascii_lowercase().as_str());
+    let is_plain = value.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '/')
+        && value.chars().all(|letter| letter.is_ascii_alphanumeric() || " _-./@+()*$=".contains(letter))
         && !value.ends_with(' ')
-        && value.len() > 5;
+        && !is_word
+        && value.parse::<f64>().is_err();
     if is_plain { value.to_owned() } else { serde_json::Value::from(value).to_string() }
 }
 
@@ -467,6 +468,11 @@ mod tests {
         std::fs::write(&path, file("a\n---\nc\n", &odd)).unwrap();
         settings.bind(|| insta::assert_snapshot!("x", "a\n---\nc"));
         assert_eq!(File::parse(&file("a", &odd)).unwrap().value("expression").unwrap(), odd.expression);
+        for (value, expected) in
+            [("text", "text"), ("/tmp/a.txt", "/tmp/a.txt"), ("lab:lab", "\"lab:lab\""), ("On", "\"On\""), ("nan", "\"nan\"")]
+        {
+            assert_eq!(yaml(value), expected);
+        }
     }
 
     #[test]

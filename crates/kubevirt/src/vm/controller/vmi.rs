@@ -124,7 +124,7 @@ fn launcher(vmi: &Value, image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "name": launcher_name(vmi), "namespace": object::namespace(vmi), "labels": labels,
+            "name": launcher_name(vmi), "generateName": format!("{LAUNCHER}-{}-", object::name(vmi)), "namespace": object::namespace(vmi), "labels": labels,
             "annotations": {"kubevirt.io/domain": object::name(vmi)},
             "ownerReferences": [object::owner_reference(vmi)],
         },
