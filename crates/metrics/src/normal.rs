@@ -91,9 +91,12 @@ impl Role {
     }
 }
 
+/// The name and the labels without `le` of series that are one line of a snapshot.
+type Line<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
 /// Values that stand for no node.
 pub(crate) fn is_no_node(value: &str) -> bool {
-    matches!(value, "" | "<none>" | "<unknown>" | "none" | "unknown")
+    matches!(value, "" | "<none>" | "<unknown>" | "none" | "unknown" | "true" | "false")
 }
 
 /// Whether a value may have a shape that is replaced whatever its label is; cheap, and true more often than it is.
@@ -237,7 +240,7 @@ impl Normaliser {
         }
         let may_be = |label: &str, value: &str| self.is_node(label, value) || self.may_be_node(label);
         // Bounds of one histogram are one series, as they are one line.
-        let mut lines: BTreeMap<(&str, Vec<(&str, &str)>), (Vec<Bound<'_>>, Vec<u64>)> = BTreeMap::new();
+        let mut lines: BTreeMap<Line<'_>, (Vec<Bound<'_>>, Vec<u64>)> = BTreeMap::new();
         for (one, values) in &series {
             let own = one.labels.iter().filter(|(label, _)| *label != "le");
             let own = own.map(|(label, value)| (label.as_str(), value.as_str())).collect();

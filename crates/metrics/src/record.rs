@@ -247,12 +247,16 @@ impl Recorder {
 
     fn treatment(&self, label: &str) -> Treatment {
         let redactor = self.values.normaliser.redactor();
-        match Role::of(label) {
-            _ if redactor.drops(label) => Treatment::LeftOut,
-            _ if label == "le" => Treatment::Bound,
-            // What is an identifier of a container, or no address, has a shape too.
-            Role::Other | Role::Container | Role::OtherVersion if !redactor.replaces(label) => Treatment::ByShape,
-            _ => Treatment::ByName,
+        // What is an identifier of a container, or no address, has a shape too.
+        let has_shape = || matches!(Role::of(label), Role::Other | Role::Container | Role::OtherVersion);
+        if redactor.drops(label) {
+            Treatment::LeftOut
+        } else if label == "le" {
+            Treatment::Bound
+        } else if has_shape() && !redactor.replaces(label) {
+            Treatment::ByShape
+        } else {
+            Treatment::ByName
         }
     }
 
