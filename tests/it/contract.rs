@@ -124,7 +124,7 @@ fn recorded(folder: &Folder) -> Result<()> {
     let (code, said) = record(&[])?;
     ensure!(code == Some(0) && said.contains("is as recorded"), "{said}");
     let text = std::fs::read_to_string(&snapshot)?;
-    ensure!(text.starts_with("---\nsource: lab:lab\n") && text.contains("goversion=\"<version>\""), "{text}");
+    ensure!(text.starts_with("---\nsource: \"lab:lab\"\n") && text.contains("goversion=\"[version]\""), "{text}");
     std::fs::write(&snapshot, text.replace("kubevirt_info", "kubevirt_older"))?;
     let (code, said) = record(&[])?;
     ensure!(

@@ -14,6 +14,7 @@ mod pages;
 mod providers;
 mod reconcile;
 mod relabel;
+mod review;
 mod scenarios;
 mod vm;
 mod why;
@@ -35,6 +36,7 @@ fn main() {
     trials.extend(reconcile::trials());
     trials.extend(contract::trials());
     trials.extend(relabel::trials());
+    trials.extend(review::trials());
     trials.extend(why::trials());
     trials.extend(pages::trials());
     trials.extend(vm::trials());

@@ -13,7 +13,7 @@ pub enum Exit {
     Usage = 2,
     /// A scenario's expectation was not met.
     ScenarioFailed = 3,
-    /// A snapshot differs.
+    /// A snapshot differs, or waits for a review.
     SnapshotDiffers = 4,
     /// The lab did not come up, or broke.
     LabFailed = 5,
@@ -37,7 +37,7 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::Failure, "something failed that no other code names"),
     (Exit::Usage, "the command line or a file is wrong"),
     (Exit::ScenarioFailed, "a scenario's expectation was not met"),
-    (Exit::SnapshotDiffers, "a snapshot differs"),
+    (Exit::SnapshotDiffers, "a snapshot differs, or waits for a review"),
     (Exit::LabFailed, "the lab did not come up, or broke"),
     (Exit::NotRunning, "no lab of that name runs"),
     (Exit::EnvironmentMissing, "a tool, a file or a right that is needed is missing here"),

@@ -62,7 +62,7 @@ impl Cluster {
     }
 
     /// The objects of a collection, apiVersion and kind included; none where the kind is not served.
-    async fn list(&self, path: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>> {
         let (code, bytes) = self.send("GET", path, Vec::new()).await?;
         if code == 404 {
             return Ok(Vec::new());

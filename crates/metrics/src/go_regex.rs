@@ -21,6 +21,14 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
     Regex::new(&format!("^(?s:{rewritten})$")).map_err(|error| error.to_string())
 }
 
+/// An expression as Go compiles it: it matches anywhere in a text.
+///
+/// # Errors
+/// See [`compile`].
+pub fn compile_within(pattern: &str) -> Result<Regex, String> {
+    Regex::new(&rewrite(pattern)?).map_err(|error| error.to_string())
+}
+
 /// Whether Go would compile an expression. Costs a twentieth of compiling it.
 ///
 /// # Errors

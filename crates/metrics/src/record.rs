@@ -10,8 +10,10 @@ use std::hash::BuildHasher as _;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::exposition::ParseError;
-use crate::normal::{Bound, Normaliser};
+use crate::nodes::Nodes;
+use crate::normal::{Normaliser, Role, is_no_node, is_suspect};
 use crate::order;
+use crate::rendering::Bound;
 use crate::scan::{Line, Scanner, unescaped};
 use crate::series::Series;
 
@@ -97,13 +99,21 @@ struct Place<'a> {
 /// How a label of this name is to be treated.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Treatment {
+    /// Its value is replaced only where it has a shape that is replaced everywhere.
     #[default]
-    AsItIs,
-    Normalised,
+    ByShape,
+    /// Its name says what its value is, or the user wants it replaced.
+    ByName,
     Bound,
+    LeftOut,
 }
 
 impl Recorder {
+    /// One that writes this normal form.
+    pub fn new(normaliser: Normaliser) -> Self {
+        Self { values: Values { normaliser, ..Values::default() }, ..Self::default() }
+    }
+
     /// Takes the samples of a page in whose metric names `wanted` takes.
     ///
     /// # Errors
@@ -126,7 +136,8 @@ impl Recorder {
                 scanner.labels.sort_unstable_by_key(|pair| pair.0);
             }
             if family.0 != name {
-                family = (name, wanted(name).then(|| self.family(name)));
+                let is_wanted = wanted(name) && self.values.normaliser.redactor().takes(name);
+                family = (name, is_wanted.then(|| self.family(name)));
             }
             let Some(number) = family.1 else { continue };
             let mut bound = None;
@@ -140,25 +151,43 @@ impl Recorder {
                 if raw.is_empty() {
                     continue;
                 }
-                if place.treatment == Treatment::Bound {
-                    bound = Some(unescaped(raw, *escaped));
-                    continue;
-                }
+                let begun = self.scratch.len();
                 self.scratch.extend_from_slice(label.as_bytes());
                 self.scratch.push(0);
-                if place.treatment == Treatment::Normalised {
-                    if place.raw != *raw {
-                        place.raw = raw;
-                        let value = unescaped(raw, *escaped);
-                        place.normal.clear();
-                        self.values.write(label, &value, &mut place.normal);
+                match place.treatment {
+                    Treatment::ByName => {}
+                    Treatment::ByShape if is_suspect(raw) => {}
+                    Treatment::ByShape if *escaped => {
+                        self.scratch.extend_from_slice(unescaped(raw, true).as_bytes());
+                        self.scratch.push(0);
+                        continue;
                     }
-                    self.scratch.extend_from_slice(&place.normal);
-                } else if *escaped {
-                    self.scratch.extend_from_slice(unescaped(raw, true).as_bytes());
-                } else {
-                    self.scratch.extend_from_slice(raw.as_bytes());
+                    Treatment::ByShape => {
+                        self.scratch.extend_from_slice(raw.as_bytes());
+                        self.scratch.push(0);
+                        continue;
+                    }
+                    Treatment::Bound => {
+                        bound = Some(unescaped(raw, *escaped));
+                        self.scratch.truncate(begun);
+                        continue;
+                    }
+                    Treatment::LeftOut => {
+                        self.scratch.truncate(begun);
+                        continue;
+                    }
                 }
+                if place.raw != *raw {
+                    place.raw = raw;
+                    let value = unescaped(raw, *escaped);
+                    place.normal.clear();
+                    self.values.write(label, &value, &mut place.normal);
+                }
+                if place.normal.is_empty() {
+                    self.scratch.truncate(begun);
+                    continue;
+                }
+                self.scratch.extend_from_slice(&place.normal);
                 self.scratch.push(0);
             }
             // A page of more than 4 GiB is not looked at so closely.
@@ -175,19 +204,32 @@ impl Recorder {
         Ok(())
     }
 
-    /// Takes a series in.
+    /// Takes a series in, if the user wants it.
     pub fn series(&mut self, series: &Series) {
+        if !self.values.normaliser.redactor().takes(&series.name) {
+            return;
+        }
         let number = self.family(&series.name);
         self.scratch.clear();
         let mut bound = None;
         for (label, value) in series.labels.iter().filter(|(_, value)| !value.is_empty()) {
-            if self.treatment(label) == Treatment::Bound {
-                bound = Some(value.clone());
-                continue;
+            match self.treatment(label) {
+                Treatment::LeftOut => continue,
+                Treatment::Bound => {
+                    bound = Some(value.clone());
+                    continue;
+                }
+                Treatment::ByShape | Treatment::ByName => {}
             }
+            let begun = self.scratch.len();
             self.scratch.extend_from_slice(label.as_bytes());
             self.scratch.push(0);
+            let before = self.scratch.len();
             self.values.write(label, value, &mut self.scratch);
+            if self.scratch.len() == before {
+                self.scratch.truncate(begun);
+                continue;
+            }
             self.scratch.push(0);
         }
         let _ = self.enter(number, bound.as_deref(), NOWHERE);
@@ -204,10 +246,17 @@ impl Recorder {
     }
 
     fn treatment(&self, label: &str) -> Treatment {
-        match label {
-            "le" => Treatment::Bound,
-            label if self.values.normaliser.touches(label) => Treatment::Normalised,
-            _ => Treatment::AsItIs,
+        let redactor = self.values.normaliser.redactor();
+        // What is an identifier of a container, or no address, has a shape too.
+        let has_shape = || matches!(Role::of(label), Role::Other | Role::Container | Role::OtherVersion);
+        if redactor.drops(label) {
+            Treatment::LeftOut
+        } else if label == "le" {
+            Treatment::Bound
+        } else if has_shape() && !redactor.replaces(label) {
+            Treatment::ByShape
+        } else {
+            Treatment::ByName
         }
     }
 
@@ -275,12 +324,72 @@ impl Recorder {
         &self.arena[entry.from as usize..entry.to as usize]
     }
 
+    fn bounds(&self, entry: &Entry) -> Vec<Bound<'_>> {
+        let mut bounds: Vec<Bound<'_>> = entry.bounds.iter().map(|(number, _)| Bound(&self.bounds[*number as usize])).collect();
+        bounds.sort();
+        bounds
+    }
+
+    /// The labels of each series in which a node is, with its number; nothing where there is no node.
+    fn numbered(&self) -> Option<Vec<Option<Vec<u8>>>> {
+        let normaliser = &self.values.normaliser;
+        let mut nodes = Nodes::default();
+        // Most labels are looked at once: those of one family have the same names.
+        let mut roles: HashMap<&[u8], (bool, bool)> = HashMap::new();
+        let mut role = |label| {
+            *roles.entry(label).or_insert_with(|| {
+                let name = std::str::from_utf8(label).unwrap_or_default();
+                (normaliser.is_node(name, "a"), normaliser.may_be_node(name))
+            })
+        };
+        for entry in &self.entries {
+            for (label, value) in pairs(self.text(entry)) {
+                let (is_node, may_be_node) = role(label);
+                let text = || std::str::from_utf8(value).unwrap_or_default();
+                if (is_node && !is_no_node(text())) || (may_be_node && normaliser.knows_node(text())) {
+                    nodes.add(value);
+                }
+            }
+        }
+        if nodes.is_empty() {
+            return None;
+        }
+        let mut families = vec![0; self.names.len()];
+        self.names.values().zip(0u32..).for_each(|(number, place)| families[*number as usize] = place);
+        for entry in &self.entries {
+            let of_entry = pairs(self.text(entry)).map(|(label, value)| {
+                let (is_node, may_be_node) = role(label);
+                (label, value, is_node || may_be_node)
+            });
+            nodes.occur(of_entry, |text| (families[entry.family as usize], text, self.bounds(entry), Vec::<u64>::new()));
+        }
+        let numbers = nodes.numbers();
+        let mut renamed = |entry| {
+            let text = self.text(entry);
+            let mut out = Vec::with_capacity(text.len() + 8);
+            let mut is_other = false;
+            for (label, value) in pairs(text) {
+                let (is_node, may_be_node) = role(label);
+                let number = numbers.get(value).filter(|_| is_node || may_be_node);
+                is_other |= number.is_some();
+                out.extend_from_slice(label);
+                out.push(0);
+                out.extend_from_slice(number.map_or(value, |number| number.as_bytes()));
+                out.push(0);
+            }
+            is_other.then_some(out)
+        };
+        Some(self.entries.iter().map(&mut renamed).collect())
+    }
+
     /// Everything in normal form, as [`crate::render`] writes it.
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(self.arena.len() + self.arena.len() / 2);
         let mut of_family: Vec<Vec<(&[u8], &Entry)>> = vec![Vec::new(); self.names.len()];
-        for entry in &self.entries {
-            of_family[entry.family as usize].push((self.text(entry), entry));
+        let numbered = self.numbered();
+        for (index, entry) in self.entries.iter().enumerate() {
+            let text = numbered.as_ref().and_then(|texts| texts[index].as_deref()).unwrap_or_else(|| self.text(entry));
+            of_family[entry.family as usize].push((text, entry));
         }
         for (name, number) in &self.names {
             let texts = &mut of_family[*number as usize];
@@ -312,11 +421,8 @@ impl Recorder {
                 out.push_str("  ");
                 write_pairs(&mut out, pairs(text).filter(|pair| !shared.contains(pair)));
                 if !entry.bounds.is_empty() {
-                    let mut bounds: Vec<Bound<'_>> =
-                        entry.bounds.iter().map(|(number, _)| Bound(&self.bounds[*number as usize])).collect();
-                    bounds.sort();
                     out.push_str(" le");
-                    for bound in bounds {
+                    for bound in self.bounds(entry) {
                         let _ = write!(out, " {}", bound.0);
                     }
                 }
@@ -414,7 +520,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{parse, render};
+    use crate::parse;
 
     fn recorded(text: &str) -> Result<String, ParseError> {
         let mut recorder = Recorder::default();
@@ -424,15 +530,7 @@ mod tests {
 
     /// The same by way of whole series.
     fn by_hand(text: &str) -> String {
-        let normaliser = Normaliser::default();
-        let mut series: Vec<Series> =
-            parse(text).unwrap().samples.iter().map(|sample| normaliser.series(&sample.series)).collect();
-        for one in &mut series {
-            one.labels.retain(|_, value| !value.is_empty());
-        }
-        series.sort();
-        series.dedup();
-        render(&series)
+        Normaliser::default().snapshot(&parse(text).unwrap().samples)
     }
 
     const PAGE: &str = "# TYPE h histogram\nh_bucket{pod=\"virt-handler-qpxjh\",le=\"0.5\"} 1\nh_bucket{pod=\"virt-handler-qpxjh\",le=\"10.0\"} 2\n\
@@ -474,7 +572,7 @@ mod tests {
         #[test]
         fn it_reads_and_writes_as_the_whole_page_does(
             series in prop::collection::btree_set(
-                ("[ab]{1,2}", prop::collection::btree_map("(le|pod|x|y)", "([a-z0-9.]{0,3}|\\PC{0,3})", 0..4)), 0..12)
+                ("[ab]{1,2}", prop::collection::btree_map("(le|pod|node|target_node|x|y)", "([ab]|[a-z0-9.]{0,3}|\\PC{0,3})", 0..4)), 0..12)
         ) {
             let mut text = String::new();
             for (name, labels) in &series {

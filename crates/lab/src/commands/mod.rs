@@ -27,6 +27,7 @@ mod notifications;
 mod open;
 mod operator;
 mod query;
+mod review;
 mod scenario;
 mod status;
 mod supervise;

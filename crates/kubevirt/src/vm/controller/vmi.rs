@@ -100,10 +100,18 @@ impl Controller {
     }
 }
 
-/// A launcher's name: KubeVirt adds five random letters, here they are the uid's, so that it can be found again.
+/// A launcher's name: the API server adds five random letters (apimachinery `pkg/util/rand`), here they follow from the uid, so that it
+/// can be found again.
 fn launcher_name(vmi: &Value) -> String {
-    let letters: String = object::uid(vmi).chars().filter(|letter| *letter != '-').take(5).collect();
-    format!("{LAUNCHER}-{}-{letters}", object::name(vmi))
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let digits = object::uid(vmi).chars().filter_map(|letter| letter.to_digit(16)).take(12);
+    let mut number = digits.fold(0, |number: u64, digit| number * 16 + u64::from(digit));
+    let letters = std::iter::repeat_with(|| {
+        let letter = ALPHABET[(number % ALPHABET.len() as u64) as usize];
+        number /= ALPHABET.len() as u64;
+        char::from(letter)
+    });
+    format!("{LAUNCHER}-{}-{}", object::name(vmi), letters.take(5).collect::<String>())
 }
 
 fn launcher(vmi: &Value, image: &str) -> Value {
@@ -116,7 +124,7 @@ fn launcher(vmi: &Value, image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "name": launcher_name(vmi), "namespace": object::namespace(vmi), "labels": labels,
+            "name": launcher_name(vmi), "generateName": format!("{LAUNCHER}-{}-", object::name(vmi)), "namespace": object::namespace(vmi), "labels": labels,
             "annotations": {"kubevirt.io/domain": object::name(vmi)},
             "ownerReferences": [object::owner_reference(vmi)],
         },

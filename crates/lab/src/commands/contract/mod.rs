@@ -20,6 +20,8 @@ pub(super) enum Contract {
     Diff(diff::DiffCommand),
     /// Write the series of a lab, a Prometheus or a file in normal form, or hold them against a snapshot.
     Record(record::Record),
+    /// Accept or reject what differs from snapshots.
+    Review(crate::commands::review::Review),
     /// Print the JSON schema of the files that tell what a release of KubeVirt exposes and does.
     Schema,
 }
@@ -30,6 +32,7 @@ impl Contract {
             Self::Check(check) => check.run(),
             Self::Diff(diff) => diff.run().await,
             Self::Record(record) => record.run().await,
+            Self::Review(review) => review.run(),
             Self::Schema => {
                 say!("{}", serde_json::to_string_pretty(&kubevirt::Release::schema())?);
                 Ok(Exit::Success)

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use regex::Regex;
 
 use super::source;
+use crate::commands::review::failure;
 use crate::exit::{Exit, Failure};
-use crate::scenarios;
+use crate::snapshots::{self, Origin, Outcome};
 
 #[derive(Args)]
 pub(crate) struct Record {
@@ -20,8 +21,8 @@ pub(crate) struct Record {
     /// Only metrics whose whole name this regular expression matches.
     #[arg(long, value_name = "REGEX", default_value = ".*")]
     metrics: String,
-    /// Hold it against this snapshot; what differs is written beside it, as FILE.snap.new, for `cargo insta review`. Without it the series
-    /// are printed.
+    /// Compare it with this snapshot; what differs is written beside it, as FILE.snap.new, for `lab scenario review` or `cargo insta
+    /// review`. Without it the series are printed.
     #[arg(long, value_name = "FILE.snap")]
     snapshot: Option<PathBuf>,
     /// Write the snapshot itself.
@@ -44,40 +45,27 @@ impl Record {
             say_text!(text);
             return Ok(Exit::Success);
         };
-        hold(path, &text, &self.from, self.update)
+        compare(path, &text, &self.from, self.update)
     }
 }
 
-/// Holds a text against a snapshot, or writes it.
-fn hold(path: &Path, text: &str, from: &str, update: bool) -> Result<Exit> {
-    let present = scenarios::read_snapshot(path);
-    let pending = path.with_extension("snap.new");
-    if scenarios::is_recorded(present.as_deref(), text) {
-        // What was pending is settled.
-        let _ = std::fs::remove_file(&pending);
-        eprintln!("{} is as recorded", path.display());
-        return Ok(Exit::Success);
-    }
-    let whole = scenarios::snapshot_file(from, "series", text);
-    let target = if update { path } else { &pending };
-    if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    std::fs::write(target, whole)
-        .map_err(|error| Failure::new(Exit::EnvironmentMissing, format!("cannot write {}: {error}", target.display())))?;
+/// Compares a text with a snapshot, or writes it.
+fn compare(path: &Path, text: &str, from: &str, update: bool) -> Result<Exit> {
+    let origin = Origin { source: from.to_owned(), expression: "series".to_owned(), input_file: None };
     if update {
-        let _ = std::fs::remove_file(&pending);
-        eprintln!("{} is written", path.display());
+        let word = if snapshots::update(path, text, &origin).map_err(failure)? { "is written" } else { "is as recorded" };
+        eprintln!("{} {word}", path.display());
         return Ok(Exit::Success);
     }
-    match present {
-        None => eprintln!("{} does not exist; {} is written for `cargo insta review`", path.display(), pending.display()),
-        Some(present) => eprintln!(
-            "{} differs (- snapshot, + now); {} is written for `cargo insta review`:\n{}",
-            path.display(),
-            pending.display(),
-            metrics::diff(&present, text)
-        ),
+    let pending = snapshots::pending_path(path);
+    let review = format!("{} is written; review it with `lab scenario review` or `cargo insta review`", pending.display());
+    match snapshots::compare(path, text, &origin).map_err(failure)? {
+        Outcome::Same => {
+            eprintln!("{} is as recorded", path.display());
+            return Ok(Exit::Success);
+        }
+        Outcome::New { .. } => eprintln!("{} does not exist; {review}", path.display()),
+        Outcome::Differs { diff } => eprintln!("{} differs (- snapshot, + now); {review}:\n{diff}", path.display()),
     }
     Ok(Exit::SnapshotDiffers)
 }

@@ -6,14 +6,17 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use contract::{Shape, Shaped};
 use kubevirt::Release;
-use metrics::{Client, Exposition, Kind, Labels, Recorder, Series};
+use metrics::{Client, Exposition, Kind, Labels, Normaliser, Recorder, Redactor, Series};
 use serde_json::Value;
 
 use crate::commands::prometheus_of;
+use crate::commands::review::failure;
 use crate::exit::{Exit, Failure};
 use crate::manifests;
-use crate::scenarios;
+use crate::names;
+use crate::snapshots;
 use crate::state::StateRoot;
+use crate::why::Cluster;
 
 /// The job of KubeVirt's targets, whose series a lab or a Prometheus is asked for.
 pub(super) const JOB: &str = "{job=\"kubevirt-prometheus-metrics\"}";
@@ -88,7 +91,7 @@ fn tell(path: &Path, notices: &[String]) {
 fn read(path: &Path) -> Result<Read> {
     let shown = path.display();
     if path.extension().is_some_and(|extension| extension == "snap") {
-        let text = scenarios::read_snapshot(path).with_context(|| format!("cannot read {shown}"))?;
+        let text = snapshots::read(path).map_err(failure)?.with_context(|| format!("cannot read {shown}"))?;
         let series = metrics::read(&text);
         let series = series.map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error} (below the header)")))?;
         return Ok(Read::Series(series));
@@ -132,12 +135,20 @@ fn unreachable(named: &str, error: &dyn std::fmt::Display) -> anyhow::Error {
 
 /// The series of what is named on the command line, of a Prometheus those of a selector, as far as their metrics are wanted.
 pub(super) async fn record(named: &str, selector: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Recorder> {
-    let mut recorder = Recorder::default();
     if let Some(client) = prometheus(named).await? {
+        let mut recorder = match named.strip_prefix("lab:") {
+            // What the cluster has made up, its objects say better than the shape of names.
+            Some(lab) => {
+                let cluster = Cluster::new(crate::reach::kube_client(&StateRoot::from_env().lab(lab)?.kubeconfig(), None).await?);
+                Recorder::new(Normaliser::new(Redactor::default(), names::of_cluster(&cluster).await?))
+            }
+            None => Recorder::default(),
+        };
         let samples = client.query(selector).await.map_err(|error| unreachable(named, &error))?;
         samples.iter().filter(|sample| wanted(&sample.series.name)).for_each(|sample| recorder.series(&sample.series));
         return Ok(recorder);
     }
+    let mut recorder = Recorder::default();
     let path = Path::new(named);
     if !path.is_file() {
         bail!(
