@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use contract::read_in_vain;
+pub(crate) use contract::missing_reads;
 
 use crate::control::Control;
 use crate::exit::{Exit, Failure};
