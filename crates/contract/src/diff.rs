@@ -9,8 +9,12 @@ use std::fmt;
 use metrics::Kind;
 use serde::Serialize;
 
+use crate::at_hand::{AtHand, Page};
+use crate::findings::Finding;
+use crate::outcome::{Checked, Outcome};
+use crate::readers::Reader;
 use crate::shape::{Shape, Shaped};
-use crate::{Broken, Reader, check, rules};
+use crate::{check, rules};
 
 /// From this on, of 1, two metrics are one that was renamed.
 const ALIKE: f64 = 0.6;
@@ -192,19 +196,75 @@ impl fmt::Display for Change {
     }
 }
 
+/// What a difference does to a reader.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Effect {
+    /// The reader's number among those that were given, from 0.
+    pub number: usize,
+    /// Which reader, such as `panel "404"`.
+    pub reader: String,
+    /// The line of its expression in its file, from 1.
+    pub line: usize,
+    /// Its expression.
+    pub expression: String,
+    /// What is missing.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
 /// What differs, and what it breaks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Diff {
     /// In order of the metrics' names as they were.
     pub changes: Vec<Change>,
-    /// What read something before, and reads in vain now.
-    pub broken: Vec<Broken>,
+    /// What readers found before, and do not find now.
+    pub broken: Vec<Effect>,
+    /// What readers found neither before nor now: no fault of the difference.
+    pub broken_before: Vec<Effect>,
+    /// Readers that could not be read, by their numbers: of them nobody knows.
+    pub not_read: Vec<(usize, Checked)>,
+    /// Metrics that were looked for on neither side, because the pages of their jobs are not at hand.
+    pub not_at_hand: BTreeSet<crate::NotAtHand>,
 }
 
 impl Diff {
     /// Whether anybody finds less than before: a reader, or, where no readers were given, anybody who may read.
     pub fn breaks(&self, readers: &[Reader]) -> bool {
         if readers.is_empty() { self.changes.iter().any(Change::breaks) } else { !self.broken.is_empty() }
+    }
+
+    /// What the difference does to readers: `page` is whose pages the two sides are.
+    fn effects(&mut self, readers: &[Reader], sides: [&Shape; 2], page: &Page) {
+        let [before, after] = sides.map(|side| {
+            let mut page = page.clone();
+            page.schema = side.schema();
+            page
+        });
+        // What one side has is missing on the other, whatever it is called.
+        let both: BTreeSet<String> = before.schema.names().chain(after.schema.names()).map(str::to_owned).collect();
+        let [before, after] = [before, after].map(|mut page| {
+            page.owned.names.extend(both.iter().cloned());
+            check(readers, &AtHand { pages: vec![page], complete: false })
+        });
+        for (number, (was, is)) in before.into_iter().zip(after).enumerate() {
+            self.not_at_hand.extend(is.outcome.not_at_hand().cloned());
+            let known: Vec<_> = was.outcome.findings().iter().map(Finding::subject).collect();
+            for finding in is.outcome.findings() {
+                let effect = Effect {
+                    number,
+                    reader: is.reader.clone(),
+                    line: is.line,
+                    expression: is.expression.clone(),
+                    finding: finding.clone(),
+                };
+                let of = if known.contains(&finding.subject()) { &mut self.broken_before } else { &mut self.broken };
+                of.push(effect);
+            }
+            if matches!(is.outcome, Outcome::NotRead { .. }) {
+                self.not_read.push((number, is));
+            }
+        }
     }
 }
 
@@ -273,9 +333,10 @@ fn of_one(metric: &str, before: &Shaped, after: &Shaped, changes: &mut Vec<Chang
     }
 }
 
-/// What differs between two shapes, and which readers that breaks. `known` are renames that somebody has told: before, after.
-pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String, String)]) -> Diff {
-    let (schema_before, schema_after) = (before.schema(), after.schema());
+/// What differs between two shapes, and which readers that breaks. `known` are renames that are known: before, after. `page` says whose
+/// series they are; its schema is not looked at.
+pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String, String)], page: &Page) -> Diff {
+    let sides = [before, after];
     let bare = before.with_target != after.with_target;
     let (before, after) = if bare { (before.without_target(), after.without_target()) } else { (before.clone(), after.clone()) };
     let gone: Vec<&String> = before.families.keys().filter(|name| !after.families.contains_key(*name)).collect();
@@ -322,10 +383,11 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
         changes.extend(rules::diff(before, after, &renamed).into_iter().filter(|change| !became(change)));
     }
     changes.sort_by(|a, b| a.metric().cmp(b.metric()));
-    // A reader that was broken before is not broken by this.
-    let known = check(readers, &schema_before).broken;
-    let broken = check(readers, &schema_after).broken.into_iter().filter(|one| !known.contains(one)).collect();
-    Diff { changes, broken }
+    let mut found = Diff { changes, ..Diff::default() };
+    if !readers.is_empty() {
+        found.effects(readers, sides, page);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -337,7 +399,7 @@ mod tests {
     }
 
     fn told(before: &str, after: &str) -> Vec<String> {
-        diff(&shape(before), &shape(after), &[], &[]).changes.iter().map(ToString::to_string).collect()
+        diff(&shape(before), &shape(after), &[], &[], &Page::default()).changes.iter().map(ToString::to_string).collect()
     }
 
     const REQUESTS: &str = "# HELP rest_client_requests_total Number of HTTP requests, by code, method and host.\n\
@@ -352,7 +414,7 @@ mod tests {
             "rest_client_requests_total has a new label verb",
         ];
         assert_eq!(told(REQUESTS, &after), expected);
-        assert!(diff(&shape(REQUESTS), &shape(&after), &[], &[]).breaks(&[]));
+        assert!(diff(&shape(REQUESTS), &shape(&after), &[], &[], &Page::default()).breaks(&[]));
     }
 
     #[test]
@@ -390,12 +452,40 @@ mod tests {
 
     #[test]
     fn only_what_worked_before_is_broken() {
-        let rules = "groups: [{name: g, rules: [{alert: A, expr: 'rest_client_requests_total > 1'}, {alert: B, expr: 'never_there > 1'}]}]";
-        let readers = crate::readers(rules).unwrap();
+        let rules = "groups: [{name: g, rules: [{alert: A, expr: 'rest_client_requests_total > 1'}, {alert: B, expr: 'never_there > 1'},\
+             {alert: C, expr: 'foreign > 1'}, {alert: D, expr: 'rest_client_requests_total{job=\"other\"} > 1'}, {alert: E, expr: 'sum('},\
+             {alert: F, expr: 'never_there + rest_client_requests_total'}]}]";
+        let readers = crate::readers(rules).unwrap().readers;
         let after = REQUESTS.replace("rest_client", "kubevirt_rest_client");
-        let found = diff(&shape(REQUESTS), &shape(&after), &readers, &[]);
-        assert_eq!(found.broken.iter().map(|one| one.reader.as_str()).collect::<Vec<_>>(), ["alert A"]);
-        assert!(found.breaks(&readers) && !diff(&shape(REQUESTS), &shape(REQUESTS), &readers, &[]).breaks(&readers));
+        let owned = crate::Owned { names: BTreeSet::from(["never_there".to_owned()]), ..crate::Owned::default() };
+        let target = std::collections::BTreeMap::from([("job".to_owned(), vec!["own".to_owned()])]);
+        let page = Page { owned, target, ..Page::default() };
+        let found = diff(&shape(REQUESTS), &shape(&after), &readers, &[], &page);
+        let named = |effects: &[Effect]| effects.iter().map(|one| format!("{}: {}", one.reader, one.finding)).collect::<Vec<_>>();
+        assert_eq!(
+            named(&found.broken),
+            [
+                "alert A: there is no metric rest_client_requests_total; nearest is kubevirt_rest_client_requests_total",
+                "alert F: there is no metric rest_client_requests_total; nearest is kubevirt_rest_client_requests_total"
+            ]
+        );
+        assert_eq!(
+            named(&found.broken_before),
+            ["alert B: there is no metric never_there", "alert F: there is no metric never_there"]
+        );
+        assert_eq!(found.not_read.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [4]);
+        let others: Vec<String> = found.not_at_hand.iter().map(ToString::to_string).collect();
+        assert_eq!(others, ["foreign", "rest_client_requests_total of job other"]);
+        assert!(found.breaks(&readers) && !diff(&shape(REQUESTS), &shape(REQUESTS), &readers, &[], &page).breaks(&readers));
+    }
+
+    #[test]
+    fn what_was_broken_before_is_so_whatever_is_nearest() {
+        let readers = crate::readers("groups: [{name: g, rules: [{alert: A, expr: 'kubevirt_vmi > 1'}]}]").unwrap().readers;
+        let owned = crate::Owned { names: BTreeSet::from(["kubevirt_vmi".to_owned()]), ..crate::Owned::default() };
+        let page = Page { owned, ..Page::default() };
+        let found = diff(&shape("kubevirt_vm 1\n"), &shape("kubevirt_vmis 1\n"), &readers, &[], &page);
+        assert_eq!((found.broken.len(), found.broken_before.len()), (0, 1));
     }
 
     proptest::proptest! {

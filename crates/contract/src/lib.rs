@@ -1,96 +1,88 @@
-//! What dashboards and rules read, held against what is exposed.
+//! What dashboards and rules read, compared with what is exposed.
 //!
-//! A panel or an alert that reads a metric or a label that is not there shows nothing, and says nothing. [`Schema`] is what there is:
-//! metrics with their labels. [`Shape`] is the same with types, bounds and numbers, and [`diff`] tells two of them apart. [`readers`] finds what reads them in Grafana dashboards, rule files and PrometheusRules; [`check`] tells
-//! which reader asks for what is not there, and which metrics nobody reads.
+//! A panel or an alert that reads a metric, a label or a value that is not there shows nothing, and says nothing. [`AtHand`] is what there
+//! is: pages of metrics with their labels and values. [`Shape`] is a page with types, bounds and numbers, and [`diff`] compares two of
+//! these. [`readers`] finds what reads them in dashboards, rules and alerts of many forms; [`check`] gives each reader an [`Outcome`]: all is
+//! there, something is missing, it could not be read, or the page of its job is not at hand.
 //!
 //! Architecture invariant: functions of texts; where the series come from this crate does not know.
 
+mod at_hand;
 mod diff;
 mod expression;
+mod findings;
+mod outcome;
 mod readers;
 mod rules;
 mod schema;
 mod shape;
+mod values;
+mod variables;
 
-pub use diff::{Change, Diff, diff};
-pub use expression::{Finding, Found, check_expression};
-pub use readers::{ReadError, Reader, readers};
+pub use at_hand::{AtHand, Owned, Page};
+pub use diff::{Change, Diff, Effect, diff};
+pub use expression::{Found, check_expression};
+pub use findings::{Finding, NotAtHand};
+pub use outcome::{Checked, Outcome, Tally, Verdict};
+pub use readers::{Contents, Query, ReadError, Reader, Without, readers};
 pub use rules::{Ruled, Rules, rules};
 pub use schema::Schema;
 pub use shape::{OF_TARGET, Shape, Shaped};
+pub use values::Values;
+pub use variables::Variables;
 
-use serde::Serialize;
+/// A rule that records: the name, the expression, and the labels that it adds.
+pub(crate) type Recording<'a> = (&'a str, &'a str, Vec<&'a str>);
 
-/// What a reader asks for in vain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Broken {
-    /// Which reader, such as `panel "404"`.
-    pub reader: String,
-    /// The line of its expression in its file, from 1.
-    pub line: usize,
-    /// Its expression.
-    pub expression: String,
-    /// What is not there.
-    #[serde(flatten)]
-    pub finding: Finding,
-}
-
-/// What came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// What is read in vain.
-    pub broken: Vec<Broken>,
-    /// Metrics that nobody reads.
-    pub unread: Vec<String>,
-}
-
-/// What there is with what rules record of it.
-pub fn with_recordings(readers: &[Reader], schema: &Schema) -> Schema {
-    let mut schema = schema.clone();
-    let recording: Vec<&Reader> = readers.iter().filter(|reader| reader.records.is_some()).collect();
+/// What rules record of what is at hand.
+pub(crate) fn recorded(recordings: &[Recording<'_>], at_hand: &AtHand) -> Schema {
+    let mut recorded = Schema::default();
     // A rule may read what a later one records.
-    for _ in 0..recording.len() {
-        let before = schema.len();
-        for reader in &recording {
-            let Some(name) = &reader.records else { continue };
-            match check_expression(&reader.expression, &schema) {
-                Ok(Found { labels: Some(labels), .. }) => {
-                    schema.record(name, labels.into_iter().chain(reader.labels.iter().cloned()))
-                }
-                _ => schema.record_unknown(name),
+    for _ in 0..=recordings.len() {
+        let mut with = at_hand.clone();
+        with.pages.push(Page { schema: recorded.clone(), ..Page::default() });
+        let mut next = Schema::default();
+        for (name, expression, labels) in recordings {
+            let added = labels.iter().map(|label| ((*label).to_owned(), Values::Any));
+            match check_expression(expression, None, &with) {
+                Ok(Found { labels: Some(found), .. }) => next.record_values(name, found.into_iter().chain(added)),
+                Ok(Found { labels: None, .. }) | Err(_) => next.record_unknown(name),
             }
         }
-        if schema.len() == before {
+        if next == recorded {
             break;
         }
+        recorded = next;
     }
-    schema
+    recorded
 }
 
-/// Holds readers against what there is, and against what those among them record.
-pub fn check(readers: &[Reader], schema: &Schema) -> Report {
-    let schema = with_recordings(readers, schema);
-    let mut report = Report::default();
-    let mut read = std::collections::BTreeSet::new();
-    for reader in readers {
-        let broken =
-            |finding| Broken { reader: reader.name.clone(), line: reader.line, expression: reader.expression.clone(), finding };
-        match check_expression(&reader.expression, &schema) {
-            Err(why) => report.broken.push(broken(Finding::Unreadable { why })),
-            Ok(found) => {
-                read.extend(found.read);
-                report.broken.extend(found.findings.into_iter().map(broken));
-                let known = |label: &String| {
-                    found.labels.as_ref().is_none_or(|labels| labels.contains(label)) || reader.labels.contains(label)
-                };
-                let missing = reader.templated.iter().filter(|label| !known(label)).cloned();
-                report.broken.extend(missing.map(|label| broken(Finding::NoTemplateLabel { label })));
-            }
+impl AtHand {
+    /// The same with what rules among the readers record.
+    #[must_use]
+    pub fn with_recordings(&self, readers: &[Reader]) -> Self {
+        let of_reader = |reader: &&Reader| reader.records.is_some();
+        let recordings: Vec<Recording<'_>> = readers
+            .iter()
+            .filter(of_reader)
+            .map(|reader| {
+                let labels = reader.labels.iter().map(String::as_str).collect();
+                (reader.records.as_deref().unwrap_or_default(), reader.expression(), labels)
+            })
+            .collect();
+        let mut with = self.clone();
+        if !recordings.is_empty() {
+            let schema = recorded(&recordings, self);
+            with.pages.push(Page { schema, ..Page::default() });
         }
+        with
     }
-    report.unread = schema.names().filter(|name| !read.contains(*name)).map(str::to_owned).collect();
-    report
+}
+
+/// Compares readers with what is at hand, and with what those among them record.
+pub fn check(readers: &[Reader], at_hand: &AtHand) -> Vec<Checked> {
+    let at_hand = at_hand.with_recordings(readers);
+    readers.iter().map(|reader| Checked::of(reader, &at_hand)).collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub struct Ruled {
     pub pending: String,
     /// An alert's severity; empty where it has none.
     pub severity: String,
+    /// The labels that it adds.
+    pub labels: BTreeSet<String>,
 }
 
 impl Ruled {
@@ -43,7 +45,8 @@ pub fn rules(groups: &Value) -> Rules {
         let name = if alert { &rule["alert"] } else { &rule["record"] };
         let expression = text(&rule["expr"]).split_whitespace().collect::<Vec<_>>().join(" ");
         let (reads, pending) = (asked_for(&expression), text(&rule["for"]));
-        let ruled = Ruled { expression, reads, alert, pending, severity: text(&rule["labels"]["severity"]) };
+        let labels = rule["labels"].as_object().into_iter().flat_map(|labels| labels.keys().cloned()).collect();
+        let ruled = Ruled { expression, reads, alert, pending, severity: text(&rule["labels"]["severity"]), labels };
         rules.entry(text(name)).or_default().push(ruled);
     }
     rules.values_mut().for_each(|same| same.sort());

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::{Exposition, Kind, Labels, Series};
 
+use crate::at_hand::AtHand;
 use crate::rules::Rules;
 use crate::schema::Schema;
+use crate::values::Values;
+use crate::{Recording, recorded};
 
 /// The labels that Prometheus adds to what a page has, those of the target.
 pub const OF_TARGET: [&str; 7] = ["container", "endpoint", "instance", "job", "namespace", "pod", "service"];
@@ -19,6 +22,10 @@ pub struct Shaped {
     pub help: String,
     /// Its labels, without `le` and `quantile`.
     pub labels: BTreeSet<String>,
+    /// What is known of their values; of labels that are not here nothing is.
+    pub values: BTreeMap<String, Values>,
+    /// How names of further labels begin, which come from objects of users.
+    pub open: BTreeSet<String>,
     /// The upper bounds of a histogram's buckets but for the infinite one, ascending; empty where they are not known.
     pub bounds: Vec<f64>,
     /// How many series it has; those of a histogram count as one each. Nothing where it is a catalogue and no page.
@@ -80,6 +87,7 @@ impl Shape {
 
     fn gathered<'a>(series: impl Iterator<Item = &'a Series>, kind: impl Fn(&str) -> Option<Kind>, with_target: bool) -> Self {
         let mut families: BTreeMap<String, (Shaped, BTreeSet<Labels>, BTreeSet<u64>)> = BTreeMap::new();
+        let mut values: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for one in series {
             let whole = PARTS.iter().find_map(|part| one.name.strip_suffix(part));
             let composed = |name: &&str| matches!(kind(name), Some(Kind::Histogram | Kind::Summary));
@@ -94,7 +102,20 @@ impl Shape {
             }
             labels.remove("quantile");
             family.labels.extend(labels.keys().cloned());
+            for (label, value) in labels.iter().filter(|(label, _)| Values::are_few(label)) {
+                let known = values.entry((name.to_owned(), label.clone())).or_default();
+                // One more than few is enough to know that there are many.
+                if known.len() <= Values::FEW && !known.contains(value) {
+                    known.insert(value.clone());
+                }
+            }
             seen.insert(labels);
+        }
+        for ((name, label), found) in values {
+            let values = Values::seen(&label, found);
+            if let Some((family, ..)) = families.get_mut(&name).filter(|_| values != Values::Any) {
+                family.values.insert(label, values);
+            }
         }
         let families = families.into_iter().map(|(name, (mut family, seen, bounds))| {
             family.series = Some(seen.len());
@@ -111,36 +132,62 @@ impl Shape {
         let mut shape = self.clone();
         for family in shape.families.values_mut() {
             family.labels.retain(|label| !OF_TARGET.contains(&label.as_str()));
+            family.values.retain(|label, _| !OF_TARGET.contains(&label.as_str()));
         }
         shape.with_target = false;
         shape
     }
 
-    /// What readers find in it: each metric by the names of its series, with the labels that a scrape adds.
+    /// What readers find in it: each metric by the names of its series, with the labels that a scrape adds, and what rules record.
     pub fn schema(&self) -> Schema {
         let mut schema = Schema::default();
-        for (name, rules) in self.rules.iter().flatten() {
-            if rules.iter().any(|rule| !rule.alert) {
-                schema.record_unknown(name);
-            }
-        }
         for (name, family) in &self.families {
-            let labels = || family.labels.iter().cloned().chain(OF_TARGET.map(str::to_owned));
+            let own = family.labels.iter().map(|label| (label.clone(), family.values.get(label).cloned().unwrap_or_default()));
+            let open = family.open.iter().map(|start| (format!("{start}*"), Values::Any));
+            let of_target = OF_TARGET.map(|label| (label.to_owned(), Values::Any));
+            let labels: Vec<(String, Values)> = own.chain(open).chain(of_target).collect();
             match family.kind {
                 Some(Kind::Histogram) => {
-                    schema.record(&format!("{name}_bucket"), labels().chain(["le".to_owned()]));
+                    let bound = ("le".to_owned(), bounds(&family.bounds));
+                    schema.record_values(&format!("{name}_bucket"), labels.iter().cloned().chain([bound]));
                 }
-                Some(Kind::Summary) => schema.record(name, labels().chain(["quantile".to_owned()])),
-                _ => schema.record(name, labels()),
+                Some(Kind::Summary) => {
+                    schema.record_values(name, labels.iter().cloned().chain([("quantile".to_owned(), Values::Any)]));
+                }
+                Some(Kind::Counter | Kind::Gauge | Kind::Untyped) | None => schema.record_values(name, labels.iter().cloned()),
             }
             if matches!(family.kind, Some(Kind::Histogram | Kind::Summary)) {
                 for part in ["sum", "count"] {
-                    schema.record(&format!("{name}_{part}"), labels());
+                    schema.record_values(&format!("{name}_{part}"), labels.iter().cloned());
                 }
             }
         }
+        let recordings: Vec<Recording<'_>> = self
+            .rules
+            .iter()
+            .flatten()
+            .flat_map(|(name, rules)| rules.iter().filter(|rule| !rule.alert).map(move |rule| (name, rule)))
+            .map(|(name, rule)| (name.as_str(), rule.expression.as_str(), rule.labels.iter().map(String::as_str).collect()))
+            .collect();
+        if !recordings.is_empty() {
+            let found = recorded(&recordings, &AtHand::from(schema.clone()));
+            schema.extend(&found);
+        }
         schema
     }
+}
+
+/// The values of `le` of these bounds, as client_golang writes them and as Prometheus 3 stores them.
+fn bounds(bounds: &[f64]) -> Values {
+    if bounds.is_empty() {
+        return Values::Any;
+    }
+    let written = bounds.iter().flat_map(|bound| {
+        let text = metrics::go_float(*bound);
+        let stored = if text.contains(['.', 'e']) { text.clone() } else { format!("{text}.0") };
+        [text, stored]
+    });
+    Values::Closed(written.chain(["+Inf".to_owned()]).collect())
 }
 
 #[cfg(test)]
@@ -171,6 +218,22 @@ mod tests {
         let schema = shape.schema();
         for name in ["a_seconds_bucket", "a_seconds_sum", "b_total", "c", "c_count", "e_count"] {
             assert!(schema.labels(name).is_some_and(|labels| labels.contains("pod")), "{name}");
+        }
+        assert_eq!(b.values["y"], Values::Seen(BTreeSet::from(["2".to_owned()])));
+        let le = schema.known("a_seconds_bucket").map(|labels| labels["le"].clone());
+        assert_eq!(le, Some(Values::Closed(["0.5", "10", "10.0", "+Inf"].map(str::to_owned).into())));
+    }
+
+    #[test]
+    fn rules_record_the_labels_that_they_leave() {
+        let groups = "[{rules: [{record: first, expr: 'sum by (x) (second)'}, {record: second, expr: 'sum by (x, y) (b_total)', labels: {z: w}},\
+             {record: far, expr: other_total}]}]";
+        let mut shape = Shape::of_page(&metrics::parse(PAGE).unwrap());
+        shape.rules = Some(crate::rules(&wire::yaml::first_document(groups).unwrap()));
+        let schema = shape.schema();
+        for (name, expected) in [("first", Some(vec!["x"])), ("second", Some(vec!["x", "y", "z"])), ("far", None)] {
+            assert!(schema.contains(name));
+            assert_eq!(schema.labels(name).map(|labels| labels.into_iter().collect()), expected, "{name}");
         }
     }
 

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use anyhow::Result;
-use contract::{Finding, Reader, Schema, Shape};
+use contract::{AtHand, Finding, Shape};
 use kubevirt::{Defect, Release};
 use scenario::{Catalogue, Reads};
 
-use crate::commands::{contract_source, with_scrape};
+use crate::commands::contract_source;
 use crate::manifests;
 
 /// All that is known of one release.
@@ -21,7 +21,7 @@ struct Facts {
     rules: BTreeSet<String>,
     components: BTreeSet<String>,
     /// What queries may read: metrics with the labels of targets, and what rules record.
-    schema: Schema,
+    at_hand: AtHand,
 }
 
 /// Alerts of kube-prometheus that watch what every cluster has; scenarios on real clusters may name them.
@@ -79,11 +79,8 @@ impl Facts {
             }
         }
         let rules = manifests::rules(release)?;
-        let recording: Vec<Reader> = manifests::rule_readers(release)?;
-        let mut schema = contract::with_recordings(&recording, &with_scrape(&shape));
-        for name in ["ALERTS", "ALERTS_FOR_STATE"] {
-            schema.record_unknown(name);
-        }
+        let pages = vec![contract_source::page_of_release(release)?, contract_source::page_of_alerts()];
+        let at_hand = AtHand { pages, complete: false }.with_recordings(&manifests::rule_readers(release)?);
         Ok(Self {
             namespace: release.namespace.clone(),
             requests: release.client.requests.clone(),
@@ -91,7 +88,7 @@ impl Facts {
             labels,
             rules: rules.into_keys().collect(),
             components: release.components.keys().cloned().collect(),
-            schema,
+            at_hand,
         })
     }
 }
@@ -157,14 +154,15 @@ impl Catalogue for Simulated {
     fn reads(&self, release: &str, expression: &str) -> Result<Reads, String> {
         promql::check(expression, &promql::Options::default()).map_err(|error| error.to_string())?;
         let Some(facts) = facts(release) else { return Ok(Reads::default()) };
-        let found = contract::check_expression(expression, &facts.schema)?;
-        let mut reads = Reads { labels: found.labels, ..Reads::default() };
+        let found = contract::check_expression(expression, None, &facts.at_hand)?;
+        let labels = found.labels.map(|labels| labels.into_keys().collect());
+        let mut reads = Reads { labels, ..Reads::default() };
         for finding in found.findings {
             match &finding {
                 Finding::NoMetric { metric, .. } => reads.missing.push((metric.clone(), finding.to_string())),
-                Finding::NoLabel { metric, .. } if metric.contains("kubevirt") => reads.findings.push(finding.to_string()),
-                Finding::NoLabel { .. } | Finding::NoTemplateLabel { .. } => {}
-                Finding::Unreadable { why } => return Err(why.clone()),
+                Finding::NoLabel { .. } | Finding::NoValue { .. } => reads.findings.push(finding.to_string()),
+                // A query has no annotations.
+                Finding::NoTemplateLabel { .. } => {}
             }
         }
         Ok(reads)

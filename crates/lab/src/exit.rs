@@ -23,6 +23,8 @@ pub enum Exit {
     EnvironmentMissing = 7,
     /// A dashboard or rule reads what is not there.
     ContractBroken = 8,
+    /// A dashboard or rule could not be read, so nobody knows whether what it reads is there.
+    NotAllRead = 9,
     /// A scenario cannot be run there, and nothing worse happened.
     NotRunnable = 10,
     /// It was interrupted: Ctrl-C.
@@ -41,7 +43,14 @@ pub const TABLE: &[(Exit, &str)] = &[
     (Exit::LabFailed, "the lab did not come up, or broke"),
     (Exit::NotRunning, "no lab of that name runs"),
     (Exit::EnvironmentMissing, "a tool, a file or a right that is needed is missing here"),
-    (Exit::ContractBroken, "a dashboard or rule reads a metric or label that is not there, or may do so after a difference"),
+    (
+        Exit::ContractBroken,
+        "a dashboard or rule reads a metric, label or value that is not there, or may do so after a difference",
+    ),
+    (
+        Exit::NotAllRead,
+        "nothing that was read is missing, but a file or an expression could not be read, or with --strict not every metric was looked for",
+    ),
     (Exit::NotRunnable, "a scenario cannot be run on that provider or release, and nothing worse happened; `--allow-not-runnable` makes it 0"),
     (Exit::Interrupted, "interrupted (Ctrl-C)"),
     (Exit::Terminated, "asked to end (SIGTERM), for example by the deadline of a CI system; what was known was written"),

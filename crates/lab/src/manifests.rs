@@ -87,7 +87,7 @@ pub fn rules(release: &Release) -> Result<contract::Rules> {
 pub fn rule_readers(release: &Release) -> Result<Vec<Reader>> {
     let Some(object) = rule_object(release)? else { return Ok(Vec::new()) };
     let found = contract::readers(&object.to_string()).map_err(|error| anyhow::anyhow!("{}: {}", release.release, error.message))?;
-    Ok(found.into_iter().filter(|reader| reader.records.is_some()).collect())
+    Ok(found.readers.into_iter().filter(|reader| reader.records.is_some()).collect())
 }
 
 /// The custom resources that manifests define, as group and plural.

@@ -505,7 +505,8 @@ impl scenario::Lab for Bench {
     }
 
     fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>> {
-        let found = crate::commands::read_in_vain(self.lab.release(), expressions).map_err(|error| failed(&error));
+        let found = crate::commands::missing_reads(self.lab.release(), expressions);
+        let found = found.map(|found| found.lines()).map_err(|error| failed(&error));
         Box::pin(async move { found })
     }
 

@@ -5,7 +5,7 @@ mod objects;
 mod rules;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::{Family, Kind};
 use schemars::JsonSchema;
@@ -38,6 +38,13 @@ pub enum ReleaseError {
     },
 }
 
+/// The numbers of `100..599`, both among them; nothing of another text.
+fn numbers(text: &str) -> Option<Vec<String>> {
+    let (first, last) = text.split_once("..")?;
+    let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+    Some((first..=last).map(|number| number.to_string()).collect())
+}
+
 /// A family of the catalogue, with what it shows at first.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -53,6 +60,10 @@ pub struct CatalogueFamily {
     /// Its labels.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// All values that a label has, where they are few and the same on every cluster; `100..599` stands for these numbers and those between
+    /// them. A label may be absent besides.
+    #[serde(default)]
+    pub values: BTreeMap<String, Vec<String>>,
     /// Upper bounds of its buckets.
     #[serde(default)]
     pub buckets: Vec<f64>,
@@ -83,6 +94,14 @@ pub struct CatalogueFamily {
 }
 
 impl CatalogueFamily {
+    /// The values of its labels, for each label of which all are known.
+    pub fn closed_values(&self) -> BTreeMap<&str, BTreeSet<String>> {
+        let all = |values: &Vec<String>| values.iter().flat_map(|text| numbers(text).unwrap_or_else(|| vec![text.clone()]));
+        // What stands for a label without a value is one.
+        let with_empty = |values: &Vec<String>| all(values).chain(self.empty.clone()).collect();
+        self.values.iter().map(|(label, values)| (label.as_str(), with_empty(values))).collect()
+    }
+
     /// As the registry takes it.
     pub fn family(&self) -> Family {
         Family {
@@ -457,6 +476,37 @@ mod tests {
         }
         assert!(Release::load("1.9.0").is_ok());
         assert!(Release::load("v9").unwrap_err().to_string().contains("there are v1.9.0, v1.8.0"));
+    }
+
+    /// Values are those of labels that are there, and none is told twice.
+    #[test]
+    fn values_are_those_of_labels() {
+        for tag in Release::known() {
+            let release = Release::load(tag).unwrap();
+            for component in release.components.values() {
+                for family in release.families(component).unwrap() {
+                    for (label, values) in &family.values {
+                        assert!(
+                            family.labels.contains(label),
+                            "{tag}: {} has values of {label:?}, but no such label",
+                            family.name
+                        );
+                        assert!(values.iter().collect::<BTreeSet<_>>().len() == values.len(), "{tag}: {} {label}", family.name);
+                    }
+                }
+            }
+        }
+        let release = Release::load("v1.9.0").unwrap();
+        let families = release.families(&release.components["virt-controller"]).unwrap();
+        let closed =
+            |name: &str, label: &str| families.iter().find(|family| family.name == name).unwrap().closed_values()[label].clone();
+        let codes = closed("kubevirt_rest_client_requests_total", "code");
+        assert!(["100", "404", "599", "<error>"].iter().all(|code| codes.contains(*code)) && codes.len() == 501);
+        // The metric has them in small letters, kubectl does not.
+        let statuses = closed("kubevirt_vm_info", "status");
+        assert!(statuses.contains("running") && statuses.contains("waitingforreceiver") && !statuses.contains("Running"));
+        assert!(closed("kubevirt_vmi_phase_transition_time_seconds", "phase").contains("Running"));
+        assert!(closed("kubevirt_vmi_info", "phase").contains("running"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use contract::{read_in_vain, source as contract_source, with_scrape};
+pub(crate) use contract::{missing_reads, source as contract_source};
 
 use crate::control::Control;
 use crate::exit::{Exit, Failure};

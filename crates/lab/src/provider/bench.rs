@@ -432,7 +432,7 @@ impl Lab for ClusterBench {
     }
 
     fn contract<'a>(&'a self, expressions: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, LabError>> {
-        let found = crate::commands::read_in_vain(&self.release, expressions).map_err(told);
+        let found = crate::commands::missing_reads(&self.release, expressions).map(|found| found.lines()).map_err(told);
         Box::pin(async move { found })
     }
 

@@ -2,10 +2,11 @@
 
 mod check;
 mod diff;
+mod files;
 mod record;
 pub(crate) mod source;
 
-pub(crate) use check::{read_in_vain, with_scrape};
+pub(crate) use check::missing_reads;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -14,9 +15,9 @@ use crate::exit::Exit;
 
 #[derive(Subcommand)]
 pub(super) enum Contract {
-    /// Tell which panel, alert or rule reads a metric or a label that is not there.
+    /// Show which panel, alert or rule reads a metric, a label or a value that is not there, and what could not be read.
     Check(check::Check),
-    /// Tell what differs between two releases, labs, or pages of metrics, and what that breaks.
+    /// Show what differs between two releases, labs, or pages of metrics, and what that breaks.
     Diff(diff::DiffCommand),
     /// Write the series of a lab, a Prometheus or a file in normal form, or hold them against a snapshot.
     Record(record::Record),
@@ -29,7 +30,7 @@ pub(super) enum Contract {
 impl Contract {
     pub(super) async fn run(self) -> Result<Exit> {
         match self {
-            Self::Check(check) => check.run(),
+            Self::Check(check) => check.run().await,
             Self::Diff(diff) => diff.run().await,
             Self::Record(record) => record.run().await,
             Self::Review(review) => review.run(),

@@ -1,12 +1,15 @@
 //! Where shapes come from: a release, a file, a running lab, any Prometheus.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail};
-use contract::{Shape, Shaped};
+use contract::{OF_TARGET, Owned, Page, Schema, Shape, Shaped, Values};
 use kubevirt::Release;
 use metrics::{Client, Exposition, Kind, Labels, Normaliser, Recorder, Redactor, Series};
+use regex::Regex;
 use serde_json::Value;
 
 use crate::commands::prometheus_of;
@@ -33,10 +36,159 @@ pub(crate) fn of_release(release: &Release) -> Result<Shape> {
                 ..Shaped::default()
             });
             found.labels.extend(family.labels.iter().cloned());
+            for (label, values) in family.closed_values() {
+                found.values.insert(label.to_owned(), Values::Closed(values));
+            }
+            // Labels of users' objects: a page has those that there are.
+            if family.vmi_labels {
+                found.open.insert("kubernetes_vmi_label_".to_owned());
+            }
+            if family.measure == Some(kubevirt::Measure::VmLabels) {
+                found.open.insert("label_".to_owned());
+            }
+            // A resource is one of the API's, of which no component knows all.
+            if family.name == release.client.requests && family.labels.iter().any(|label| label == "resource") {
+                found.values.insert("resource".to_owned(), Values::Seen(resources(release)));
+            }
         }
     }
     shape.rules = Some(manifests::rules(release)?);
     Ok(shape)
+}
+
+/// The resources that the components of a release watch.
+fn resources(release: &Release) -> BTreeSet<String> {
+    let components = release.components.values();
+    let informers = components.flat_map(|component| component.informers.iter().chain(&component.leader_informers));
+    informers.filter_map(|informer| informer.path.rsplit('/').next()).map(str::to_owned).collect()
+}
+
+/// Other programs of KubeVirt's family whose metrics begin like KubeVirt's own: github.com/kubevirt/monitoring, docs/metrics.md.
+const FAMILY: &str = "(^|:)kubevirt_(cdi|cnao|hco|hpp|hyperconverged|kmp|ssp)_";
+
+/// How the names of metrics begin that every program in Go has. They are no program's own.
+const OF_GO: [&str; 3] = ["go_", "process_", "promhttp_"];
+
+/// What KubeVirt's pages are known by: the names that are its own, in any release, and the labels of its targets. The schema is empty.
+pub(super) fn kubevirts() -> Result<Page> {
+    static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
+    let names = match NAMES.get() {
+        Some(names) => names.clone(),
+        None => {
+            let mut names = BTreeSet::new();
+            for tag in Release::known() {
+                let schema = of_release(&Release::load(tag)?)?.schema();
+                names.extend(schema.names().filter(|name| !OF_GO.iter().any(|start| name.starts_with(start))).map(str::to_owned));
+            }
+            NAMES.get_or_init(|| names).clone()
+        }
+    };
+    let owned = Owned {
+        pattern: Some(Regex::new("(^|:)kubevirt_").context("a constant expression")?),
+        except: Some(Regex::new(FAMILY).context("a constant expression")?),
+        names,
+        words: BTreeSet::new(),
+    };
+    let components = ["virt-api", "virt-controller", "virt-handler", "virt-operator", "virt-exportproxy"];
+    // The namespaces of the upstream release, of OpenShift Virtualization, and of the hyperconverged cluster operator.
+    let namespaces = ["kubevirt", "kube-system", "openshift-cnv", "kubevirt-hyperconverged"];
+    let all = |values: &[&str], end: &str| values.iter().map(|value| format!("{value}{end}")).collect::<Vec<_>>();
+    let target = BTreeMap::from([
+        ("job".to_owned(), vec!["kubevirt-prometheus-metrics".to_owned()]),
+        ("service".to_owned(), vec!["kubevirt-prometheus-metrics".to_owned()]),
+        ("pod".to_owned(), all(&components, "-*")),
+        ("container".to_owned(), [all(&components, ""), vec!["exportproxy".to_owned()]].concat()),
+        ("namespace".to_owned(), all(&namespaces, "")),
+    ]);
+    Ok(Page { schema: Schema::default(), target, owned })
+}
+
+/// KubeVirt's pages of a release.
+pub(crate) fn page_of_release(release: &Release) -> Result<Page> {
+    let mut page = kubevirts()?;
+    page.schema = of_release(release)?.schema();
+    if release.namespace != "kube-system"
+        && let Some(namespaces) = page.target.get_mut("namespace")
+    {
+        namespaces.retain(|namespace| namespace != "kube-system");
+    }
+    scraped(&mut page.schema, &[]);
+    Ok(page)
+}
+
+/// What Prometheus makes of each target.
+const OF_SCRAPE: [&str; 5] =
+    ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
+
+/// Adds the series of each scrape, with these labels besides those that targets always have.
+fn scraped(schema: &mut Schema, more: &[&str]) {
+    for name in OF_SCRAPE {
+        schema.record(name, OF_TARGET.iter().chain(more).map(|label| (*label).to_owned()));
+    }
+}
+
+/// The series that Prometheus makes of alerts. They have the labels of what the alerts read.
+pub(crate) fn page_of_alerts() -> Page {
+    let mut schema = Schema::default();
+    schema.record_unknown("ALERTS");
+    schema.record_unknown("ALERTS_FOR_STATE");
+    Page { schema, ..Page::default() }
+}
+
+/// Labels that kube-prometheus gives to targets of the kubelet and of node-exporter, besides those that all have.
+const RELABELLED: [&str; 2] = ["metrics_path", "node"];
+
+/// The page of a job of which there is a file; of a page without a job's name, any job's.
+pub(super) fn page_of_file(path: &Path, job: Option<&str>) -> Result<Page> {
+    let mut schema = of_file(path)?.schema();
+    schema.learn(&known_values()?);
+    let owned = Owned::of_names(schema.names());
+    let names: Vec<String> = schema.names().map(str::to_owned).collect();
+    for name in &names {
+        schema.record(name, RELABELLED.map(str::to_owned));
+    }
+    scraped(&mut schema, &RELABELLED);
+    let target = job.map(|job| ("job".to_owned(), vec![job.to_owned()])).into_iter().collect();
+    Ok(Page { schema, target, owned })
+}
+
+/// What is known of values of labels: those of KubeVirt's metrics in any release.
+fn known_values() -> Result<Schema> {
+    let mut known = Schema::default();
+    for tag in Release::known() {
+        let mut shape = of_release(&Release::load(tag)?)?;
+        shape.rules = None;
+        known.extend(&shape.schema());
+    }
+    Ok(known)
+}
+
+/// How many metrics a Prometheus is asked for at once.
+const AT_ONCE: usize = 40;
+
+/// All that a Prometheus or a lab has, of the metrics that expressions name with their labels, of others by name. Nothing where something
+/// else is named.
+pub(super) async fn everything(named: &str, expressions: &[&str]) -> Result<Option<Page>> {
+    let Some(client) = prometheus(named).await? else { return Ok(None) };
+    let failed = |error: &dyn std::fmt::Display| unreachable(named, error);
+    let answer = client.get("label/__name__/values", &[]).await.map_err(|error| failed(&format!("{error:#}")))?;
+    let names: Vec<String> = serde_json::from_value(answer).map_err(|error| failed(&error))?;
+    let read: Vec<&String> =
+        names.iter().filter(|name| expressions.iter().any(|expression| expression.contains(name.as_str()))).collect();
+    let mut series: Vec<Series> = Vec::new();
+    for some in read.chunks(AT_ONCE) {
+        let some: Vec<&str> = some.iter().map(|name| name.as_str()).collect();
+        let samples = client.query(&format!("{{__name__=~\"{}\"}}", some.join("|"))).await;
+        series.extend(samples.map_err(|error| failed(&format!("{error:#}")))?.into_iter().map(|sample| sample.series));
+    }
+    let mut schema = Shape::of_series(&series).schema();
+    schema.learn(&known_values()?);
+    for name in names {
+        if !schema.contains(&name) {
+            schema.record_unknown(&name);
+        }
+    }
+    Ok(Some(Page { schema, ..Page::default() }))
 }
 
 /// What has another name since a release of KubeVirt: before, after.
