@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use anyhow::Result;
 use assert_cmd::Command;
 use lab::tools::{self, Prometheus, Search};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 
 /// The repository.
 pub(crate) fn root() -> &'static Path {
@@ -18,14 +18,43 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime").block_on(work)
 }
 
-/// A Prometheus, found or fetched once for all tests.
+/// A test that could not be run, and what it needed: it is neither passed nor failed.
+#[derive(Debug, thiserror::Error)]
+#[error("not run: {0}")]
+pub(crate) struct NotRun(pub(crate) String);
+
+/// The variable without which no test uses the network.
+pub(crate) const NETWORK: &str = "LAB_TEST_NETWORK";
+
+/// Whether tests may use the network.
+pub(crate) fn network() -> bool {
+    std::env::var_os(NETWORK).is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// A Prometheus, found once for all tests, or fetched if the network may be used.
 pub(crate) fn prometheus() -> Result<Prometheus> {
     static FOUND: OnceLock<Result<Prometheus, String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
-        let search = Search { given: std::env::var_os("LAB_PROMETHEUS").map(PathBuf::from), offline: false };
+        let given = std::env::var_os("LAB_PROMETHEUS").map(PathBuf::from);
+        let search = Search { given: given.clone(), offline: !network() };
         block_on(tools::find(&search, &|_| {})).map_err(|error| format!("{error:#}"))
     });
-    found.clone().map_err(anyhow::Error::msg)
+    found.clone().map_err(|why| match network() || std::env::var_os("LAB_PROMETHEUS").is_some() {
+        true => anyhow::Error::msg(why),
+        false => NotRun(format!("it needs a Prometheus; `cargo xtask lab up` fetches one, and so does {NETWORK}=1: {why}")).into(),
+    })
+}
+
+/// Whether a Docker engine answers.
+///
+/// # Errors
+/// [`NotRun`] where none does.
+pub(crate) fn docker() -> Result<()> {
+    let output = std::process::Command::new("docker").args(["version", "--format", "{{.Server.Os}}"]).output();
+    match output.is_ok_and(|output| output.stdout.starts_with(b"linux")) {
+        true => Ok(()),
+        false => Err(NotRun("no Docker engine answers".to_owned()).into()),
+    }
 }
 
 /// A folder for labs; whatever runs in it is taken down when it is dropped.
@@ -68,5 +97,16 @@ impl Drop for Folder {
 
 /// A named test of a function that can fail.
 pub(crate) fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
-    Trial::test(name.to_owned(), move || test().map_err(|error| Failed::from(format!("{error:?}"))))
+    Trial::ignorable_test(name.to_owned(), move || completed(test()))
+}
+
+/// What came of a test, as the harness wants it.
+pub(crate) fn completed(result: Result<()>) -> Result<Completion, Failed> {
+    match result {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match error.downcast_ref::<NotRun>() {
+            Some(NotRun(why)) => Ok(Completion::ignored_with(why)),
+            None => Err(Failed::from(format!("{error:?}"))),
+        },
+    }
 }

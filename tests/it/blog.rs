@@ -1,6 +1,6 @@
 //! The steps of the blog post that no scenario takes: a Prometheus of one's own, beside that of the lab.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use apiserver::Gr;
@@ -40,9 +40,9 @@ fn own_prometheus() -> Result<()> {
                     client.apply(&manifest).map_err(|status| anyhow::anyhow!("{status}"))?;
                 }
             }
-            let deadline = Instant::now() + Duration::from_secs(60);
+            let mut deadline = wire::patience::Deadline::after(Duration::from_secs(60));
             let mut last = String::from("no pod");
-            while Instant::now() < deadline {
+            while !deadline.is_over() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let pod = client.find(Gr::core("pods"), "kubevirt", "prometheus-prometheus-0").ok().flatten();
                 let Some(address) = pod.and_then(|pod| pod["status"]["podIP"].as_str().map(str::to_owned)) else { continue };

@@ -69,9 +69,9 @@ fn kube_rs() -> Result<()> {
         let inside: Api<ConfigMap> = Api::namespaced(client.clone(), "gone");
         inside.create(&PostParams::default(), &map("b", "1")?).await?;
         namespaces.delete("gone", &DeleteParams::default()).await?;
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let mut deadline = wire::patience::Deadline::after(std::time::Duration::from_secs(20));
         while namespaces.get_opt("gone").await?.is_some() {
-            ensure!(tokio::time::Instant::now() < deadline, "the namespace stays");
+            ensure!(!deadline.is_over(), "the namespace stays");
             tokio::task::yield_now().await;
         }
         ensure!(inside.get_opt("b").await?.is_none());
@@ -208,13 +208,13 @@ fn controller() -> Result<()> {
             Arc::new(()),
         );
         let running = tokio::spawn(running.for_each(|_| std::future::ready(())));
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        let mut deadline = wire::patience::Deadline::after(std::time::Duration::from_secs(30));
         let seen = |object: &ConfigMap| {
             let annotations = object.metadata.annotations.as_ref();
             annotations.and_then(|annotations| annotations.get("seen")) == object.data.as_ref().and_then(|data| data.get("x"))
         };
         while !maps.list(&ListParams::default().labels("k")).await?.items.iter().all(seen) {
-            ensure!(tokio::time::Instant::now() < deadline, "the controller does not get on");
+            ensure!(!deadline.is_over(), "the controller does not get on");
             tokio::task::yield_now().await;
         }
         // An apply that changes nothing is no write, so what the controller did does not wake it for ever. Rest is nothing but

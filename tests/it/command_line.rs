@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -23,9 +23,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Waits for a state; the error quotes what was seen last.
 fn wait_for(what: &str, mut look: impl FnMut() -> Result<bool, String>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut deadline = wire::patience::Deadline::after(Duration::from_secs(60));
     let mut last = String::new();
-    while Instant::now() < deadline {
+    while !deadline.is_over() {
         match look() {
             Ok(true) => return Ok(()),
             Ok(false) => {}

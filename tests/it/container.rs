@@ -1,31 +1,20 @@
 //! The lab seen from a container: the real Prometheus, packed into an image made from the local program and from nothing else,
 //! scrapes a component over host networking. It runs where a Docker engine answers.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
 use testcontainers::core::{Mount, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
 use xshell::{Shell, cmd};
 
-use crate::bench::{Folder, block_on, prometheus, root, trial};
+use crate::bench::{Folder, NotRun, block_on, docker, prometheus, root, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("prometheus in a container scrapes the lab", scrape),
         trial("the image of the fault proxy before an API server", fault_proxy),
     ]
-}
-
-/// Whether a Docker engine answers; says so in one line where none does.
-fn has_docker(shell: &Shell) -> bool {
-    let format = "{{.Server.Os}}";
-    let engine = cmd!(shell, "docker version --format {format}").quiet().ignore_stderr().ignore_status().read();
-    let found = engine.unwrap_or_default().trim() == "linux";
-    if !found {
-        eprintln!("not run: no Docker engine answers");
-    }
-    found
 }
 
 /// A serving certificate for this machine's loopback, signed by an API server as a cluster signs that of the fault proxy.
@@ -64,12 +53,9 @@ fn fault_proxy() -> Result<()> {
     let shell = Shell::new()?;
     let archive = root().join("target/lab-fault-proxy.tar");
     if !archive.is_file() {
-        eprintln!("not run: there is no target/lab-fault-proxy.tar; `cargo xtask image` writes it");
-        return Ok(());
+        bail!(NotRun("there is no target/lab-fault-proxy.tar; `cargo xtask image` writes it".to_owned()));
     }
-    if !has_docker(&shell) {
-        return Ok(());
-    }
+    docker()?;
     let said = cmd!(shell, "docker load -i {archive}").quiet().read()?;
     let tag = said.rsplit(": ").next().context("no tag")?.trim().to_owned();
     let folder = Folder::new()?;
@@ -119,9 +105,7 @@ const IMAGE: &str = "kubevirt-lab-test-prometheus";
 
 fn scrape() -> Result<()> {
     let shell = Shell::new()?;
-    if !has_docker(&shell) {
-        return Ok(());
-    }
+    docker()?;
     let folder = Folder::new()?;
     let prometheus = prometheus()?;
     let program = prometheus.prometheus.to_string_lossy().into_owned();
@@ -174,13 +158,13 @@ fn scrape() -> Result<()> {
             .with_context(|| format!("no port in {log}"))?
             .to_owned();
         let prometheus = metrics::Client::new(&format!("http://127.0.0.1:{address}"));
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let mut deadline = wire::patience::Deadline::after(std::time::Duration::from_secs(30));
         loop {
             let seen = prometheus.query("up").await;
             if seen.as_ref().is_ok_and(|samples| samples.first().is_some_and(|sample| sample.value == 1.0)) {
                 break;
             }
-            ensure!(std::time::Instant::now() < deadline, "the container's Prometheus does not see the lab: {seen:?}\n{log}");
+            ensure!(!deadline.is_over(), "the container's Prometheus does not see the lab: {seen:?}\n{log}");
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
         container.rm().await?;

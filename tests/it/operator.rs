@@ -1,10 +1,10 @@
 //! What the operator makes of files: held against a snapshot, and read by the real promtool.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::bench::{Folder, prometheus, root, trial};
+use crate::bench::{Folder, NotRun, prometheus, root, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -110,8 +110,7 @@ fn render_alertmanager() -> Result<()> {
     let found = match prometheus()?.alertmanager {
         Ok(found) => found.alertmanager.with_file_name("amtool"),
         Err(why) => {
-            eprintln!("not run: amtool has not read it, since there is no Alertmanager: {why}");
-            return Ok(());
+            bail!(NotRun(format!("amtool has not read it, since there is no Alertmanager: {why}")));
         }
     };
     let config_file = folder.path().join("alertmanager.yml");

@@ -1,7 +1,7 @@
 //! The operator of a running lab: what it writes, puts back and says, and that real programs run with what it makes.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use apiserver::{Client, Gr};
@@ -108,13 +108,13 @@ impl Bench {
 
 /// Waits for a state; the error quotes what was seen last.
 async fn wait_for(what: &str, mut look: impl AsyncFnMut() -> (bool, Value)) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut deadline = wire::patience::Deadline::after(Duration::from_secs(60));
     loop {
         let (done, seen) = look().await;
         if done {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if deadline.is_over() {
             bail!("{what}: not within 60 s; last seen: {seen}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

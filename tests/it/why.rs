@@ -126,14 +126,14 @@ fn normal(text: &str) -> String {
 
 /// Asks until the link is named.
 async fn ask(client: &kube::Client, question: &Question, link: &str, says: &str) -> Result<Explanation> {
-    let deadline = Instant::now() + WITHIN;
+    let mut deadline = wire::patience::Deadline::after(WITHIN);
     loop {
         let explanation = lab::why::explain(client.clone(), None, question).await?;
         let found = named(&explanation);
         if found == link && explanation.to_string().contains(says) {
             return Ok(explanation);
         }
-        if Instant::now() > deadline {
+        if deadline.is_over() {
             bail!("{link:?} was not named within {} s; last:\n{explanation}", WITHIN.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

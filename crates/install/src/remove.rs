@@ -3,7 +3,7 @@
 //! The label is the inventory: it is in the cluster, so it is true even if the lab's folder is lost. Definitions and namespaces go last,
 //! and only if nothing of somebody else would go with them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kubeapi::object;
 use serde_json::Value;
@@ -137,7 +137,7 @@ impl super::Installer<'_> {
 
     /// Waits until objects are gone; those that stay are told.
     async fn gone(&self, mut going: Vec<(String, String)>) -> Result<Vec<Left>, ApiError> {
-        let deadline = Instant::now() + self.patience;
+        let mut deadline = wire::patience::Deadline::after(self.patience);
         loop {
             let mut still = Vec::new();
             for (what, path) in going {
@@ -148,7 +148,7 @@ impl super::Installer<'_> {
                 }
             }
             let Some((first, ..)) = still.first() else { return Ok(Vec::new()) };
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 let why = |finalizers: String| match finalizers.as_str() {
                     "" => format!("it was still there {} s after it was deleted", self.patience.as_secs()),
                     finalizers => format!("it waits for its finalizers: {finalizers}"),

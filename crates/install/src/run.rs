@@ -165,11 +165,11 @@ impl Installer<'_> {
     }
 
     async fn wait_for(&self, stage: &Stage, wait: &Wait) -> Result<(), InstallError> {
-        let deadline = Instant::now() + self.patience;
+        let mut deadline = wire::patience::Deadline::after(self.patience);
         loop {
             let missing = wait::missing(self.api, wait).await?;
             let Some(first) = missing.first() else { return Ok(()) };
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 let mut namespaces = vec![MONITORING, KUBEVIRT];
                 if let Wait::Workloads { namespace, .. } = wait
                     && !namespaces.contains(&namespace.as_str())

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use install::Api;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::played::{asked, kind_cases, stand_in, with_path};
 use super::{Guest, api, block_on, host, inventory, ran};
-use crate::bench::{Folder, root, trial};
+use crate::bench::{Folder, NotRun, root, trial};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
@@ -25,13 +25,12 @@ pub(super) fn trials() -> Vec<Trial> {
 
 const IMAGE: &str = "lab.local/fault-proxy:dev";
 
-/// Whether the program that the image stands for lies beside the lab's.
-fn has_proxy() -> bool {
-    let there = Path::new(env!("CARGO_BIN_EXE_lab-e2e")).with_file_name("lab-fault-proxy").is_file();
-    if !there {
-        eprintln!("not run: lab-fault-proxy is not built; cargo build --workspace --bins builds it");
+/// That the program that the image stands for lies beside the lab's.
+fn has_proxy() -> Result<()> {
+    match Path::new(env!("CARGO_BIN_EXE_lab-e2e")).with_file_name("lab-fault-proxy").is_file() {
+        true => Ok(()),
+        false => Err(NotRun("lab-fault-proxy is not built; `cargo build --workspace --bins` builds it".to_owned()).into()),
     }
-    there
 }
 
 /// What lasts of a cluster: not the pods and revisions that a rollout leaves.
@@ -47,9 +46,7 @@ fn kubevirt_spec(api: &Api) -> Result<Value> {
 }
 
 fn through_the_proxy() -> Result<()> {
-    if !has_proxy() {
-        return Ok(());
-    }
+    has_proxy()?;
     let folder = Folder::new()?;
     let kubeconfig = host(&folder)?;
     let api = api(&kubeconfig)?;
@@ -143,7 +140,7 @@ fn around(folder: &Folder, api: &Api) -> Result<()> {
     }
 
     folder.output(&["fault", "throttle", "--name", "guest", "kubevirt/kubevirt-controller"])?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut deadline = wire::patience::Deadline::after(Duration::from_secs(60));
     loop {
         let totals =
             folder.output(&["ledger", "--name", "guest", "--totals", "--client", "virt-controller", "--output", "json"])?;
@@ -152,7 +149,7 @@ fn around(folder: &Folder, api: &Api) -> Result<()> {
         if totals["totals"].as_array().context("no totals")?.iter().any(throttled) {
             break;
         }
-        ensure!(Instant::now() < deadline, "nobody was answered 429: {totals}");
+        ensure!(!deadline.is_over(), "nobody was answered 429: {totals}");
     }
     folder.output(&["fault", "restore", "--name", "guest"])?;
     ensure!(!inventory(api)?.iter().any(|line| line.starts_with("FlowSchema ")), "the FlowSchema is left");
@@ -172,9 +169,7 @@ fn archive(path: &Path) -> Result<()> {
 }
 
 fn node() -> Result<()> {
-    if !has_proxy() {
-        return Ok(());
-    }
+    has_proxy()?;
     let folder = Folder::new()?;
     let kubeconfig = host(&folder)?;
     stand_in(folder.path(), "kind", &kind_cases(&kubeconfig))?;

@@ -5,7 +5,7 @@
 //! subject of a node; it does not ask who asks (`ValidateKubeletServingCSR`), but approving needs an administrator.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
@@ -74,7 +74,7 @@ async fn signed(installer: &Installer<'_>, own: &NewRequest) -> Result<String, I
         "message": format!("approved by lab {:?} for its fault proxy", installer.lab),
     }]);
     api.replace(&format!("{REQUESTS}/{NAME}/approval"), &made).await.map_err(refused)?;
-    let deadline = Instant::now() + installer.patience;
+    let mut deadline = wire::patience::Deadline::after(installer.patience);
     loop {
         let found = answered(api).await?;
         if let Some(certificate) = found["status"]["certificate"].as_str() {
@@ -87,7 +87,7 @@ async fn signed(installer: &Installer<'_>, own: &NewRequest) -> Result<String, I
         {
             return Err(InstallError::Certificate(refusal["message"].as_str().unwrap_or("it does not say why").to_owned()));
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             let seconds = installer.patience.as_secs();
             return Err(InstallError::Certificate(format!("nobody has signed it after {seconds} s")));
         }

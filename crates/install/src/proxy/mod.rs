@@ -99,9 +99,9 @@ impl Installer<'_> {
         }
         let path = format!("/api/v1/namespaces/{NAMESPACE}");
         self.api.delete(&path).await?;
-        let deadline = Instant::now() + self.patience;
+        let mut deadline = wire::patience::Deadline::after(self.patience);
         while self.api.get(&path).await?.is_some() {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(self.late(&format!("namespace {NAMESPACE} is not gone"), Vec::new()));
             }
             (self.told)(Progress::Doing("fault proxy: waiting until it is gone"));

@@ -1,6 +1,6 @@
 //! `lab down`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -143,8 +143,8 @@ impl Down {
 async fn stop(dir: &LabDir) -> Result<bool> {
     let ran = dir.is_running();
     let mut asked = false;
-    let deadline = Instant::now() + PATIENCE;
-    while dir.is_running() && Instant::now() < deadline {
+    let mut deadline = wire::patience::Deadline::after(PATIENCE);
+    while dir.is_running() && !deadline.is_over() {
         // A lab that is coming up has no record yet; it is asked as soon as it can be.
         if let Some(record) = dir.record().filter(|_| !asked) {
             asked = Control::of(&record)?.stop().await.is_ok();
@@ -155,8 +155,8 @@ async fn stop(dir: &LabDir) -> Result<bool> {
         && let Some(pid) = dir.holder()
     {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        let deadline = Instant::now() + PATIENCE;
-        while dir.is_running() && Instant::now() < deadline {
+        let mut deadline = wire::patience::Deadline::after(PATIENCE);
+        while dir.is_running() && !deadline.is_over() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -232,7 +232,7 @@ impl Up {
 
     /// Waits until the lab is up, then shows it.
     async fn follow(&self, dir: &LabDir, mut supervisor: Option<&mut Child>, stages: &Stages) -> Result<Exit> {
-        let deadline = Instant::now() + Duration::from_secs(self.seconds());
+        let mut deadline = wire::patience::Deadline::after(Duration::from_secs(self.seconds()));
         let record = loop {
             let ended = match supervisor.as_deref_mut() {
                 Some(child) => child.try_wait()?.is_some(),
@@ -254,7 +254,7 @@ impl Up {
                 failure.hint = line("hint: ");
                 bail!(failure);
             }
-            if Instant::now() > deadline {
+            if deadline.is_over() {
                 bail!(Failure::new(Exit::LabFailed, format!("no API server after {} s", self.seconds())));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -267,7 +267,7 @@ impl Up {
                 break;
             }
             stages.doing(&format!("waiting for {}", missing[0]));
-            if Instant::now() > deadline {
+            if deadline.is_over() {
                 bail!(Failure::new(Exit::LabFailed, format!("not up after {} s: {}", self.seconds(), missing.join(", "))).hint(
                     format!("look at it with `lab status --name {0}`; take it down with `lab down --name {0}`", record.name)
                 ));
@@ -289,7 +289,7 @@ impl Up {
         record: &LabRecord,
         dir: &LabDir,
         stages: &Stages,
-        deadline: Instant,
+        mut deadline: wire::patience::Deadline,
     ) -> Result<(Overview, Vec<Sample>)> {
         let kubeconfig = dir.kubeconfig();
         loop {
@@ -304,7 +304,7 @@ impl Up {
                 stages.done(&format!("{up} targets up, first KubeVirt series in Prometheus"));
                 return Ok((overview, samples));
             }
-            if Instant::now() > deadline {
+            if deadline.is_over() {
                 // Targets that are down are a result: the lab is up, and what is wrong can be looked at. None at all is not.
                 if overview.targets.is_empty() {
                     let message = format!("Prometheus has no KubeVirt target after {} s", self.seconds());

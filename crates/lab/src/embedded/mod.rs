@@ -471,13 +471,13 @@ pub fn missing(client: &Client, release: &Release, monitored: bool) -> Vec<Strin
 /// # Errors
 /// When `at_most` has passed.
 pub async fn wait_until_up(client: &Client, release: &Release, at_most: Duration) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + at_most;
+    let mut deadline = wire::patience::Deadline::after(at_most);
     loop {
         let missing = missing(client, release, true);
         if missing.is_empty() {
             return Ok(());
         }
-        if tokio::time::Instant::now() >= deadline {
+        if deadline.is_over() {
             bail!(
                 Failure::new(Exit::LabFailed, format!("not up after {} s: {}", at_most.as_secs(), missing.join(", ")))
                     .hint("see `lab logs POD` and `kubectl describe pod`")

@@ -43,7 +43,7 @@ impl Goal {
 
     /// Carries one connection until either side ends it.
     async fn carry(&self, client: &kube::Client, mut local: TcpStream) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut deadline = wire::patience::Deadline::after(PATIENCE);
         let pods: Api<Pod> = Api::namespaced(client.clone(), &self.namespace);
         let mut forwarder = loop {
             let opened = match self.pod(client).await {
@@ -52,7 +52,7 @@ impl Goal {
             };
             match opened {
                 Ok(forwarder) => break forwarder,
-                Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+                Err(error) if deadline.is_over() => return Err(error),
                 Err(_) => tokio::time::sleep(PERIOD).await,
             }
         };

@@ -162,11 +162,11 @@ impl ClusterBench {
         for name in &old {
             self.api.delete(&format!("/api/v1/namespaces/{}/pods/{name}", self.namespace)).await?;
         }
-        let deadline = Instant::now() + RESTART;
+        let mut deadline = wire::patience::Deadline::after(RESTART);
         loop {
             let late = self.not_anew(&old).await?;
             let Some(late) = late else { return Ok(()) };
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 bail!(
                     Failure::new(
                         Exit::LabFailed,

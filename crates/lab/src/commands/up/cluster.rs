@@ -442,7 +442,7 @@ impl Up {
         let cluster = why::Cluster::new(api.client().clone());
         let object = cluster.prometheus_object(Some(&record.prometheus)).await?;
         let prometheus = cluster.prometheus(&object);
-        let deadline = Instant::now() + self.patience();
+        let mut deadline = wire::patience::Deadline::after(self.patience());
         loop {
             let expected = api.list("/api/v1/pods?labelSelector=prometheus.kubevirt.io%3Dtrue").await.unwrap_or_default().len();
             let (targets, error) = match prometheus.targets().await {
@@ -454,7 +454,7 @@ impl Up {
                 stages.done(&format!("{up} KubeVirt targets up"));
                 return Ok(targets);
             }
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 let seen = error.unwrap_or_else(|| format!("{up} of {} targets up, {expected} pods have metrics", targets.len()));
                 bail!(
                     Failure::new(
