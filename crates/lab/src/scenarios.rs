@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalogue::Simulated;
 use crate::embedded::{self, Lab, Options};
 use crate::export::Export;
+use crate::snapshots;
 use crate::tools::Prometheus;
 
 const PODS: Gr = Gr::core("pods");
@@ -280,27 +281,22 @@ pub fn compare(report: &mut Report, loaded: &Loaded, folder: &Path, pending: Pen
             snapshot.state = SnapshotState::Declared;
             continue;
         }
-        let present = read_snapshot(&file);
-        let beside = file.with_extension("snap.new");
-        if is_recorded(present.as_deref(), &snapshot.text) {
-            // What was pending is settled.
-            let _ = std::fs::remove_file(&beside);
-            snapshot.state = SnapshotState::Same;
-            continue;
-        }
-        let target = match pending {
-            Pending::Write => &file,
-            Pending::Review => &beside,
+        let origin = snapshots::Origin {
+            // As insta writes it for the same snapshot in `cargo test`, so that neither changes the other's header.
+            source: "tests/it/scenarios.rs".to_owned(),
+            expression: "text".to_owned(),
+            input_file: None,
         };
-        let write = || {
-            std::fs::create_dir_all(folder)?;
-            std::fs::write(target, snapshot_file("tests/it/scenarios.rs", "text", &snapshot.text))
-        };
-        write().with_context(|| format!("cannot write {}", target.display()))?;
-        snapshot.state = match (pending, present) {
-            (Pending::Write, _) => SnapshotState::Written,
-            (Pending::Review, None) => SnapshotState::New { diff: metrics::diff("", &snapshot.text) },
-            (Pending::Review, Some(present)) => SnapshotState::Changed { diff: metrics::diff(&present, &snapshot.text) },
+        snapshot.state = match pending {
+            Pending::Write => match snapshots::update(&file, &snapshot.text, &origin)? {
+                true => SnapshotState::Written,
+                false => SnapshotState::Same,
+            },
+            Pending::Review => match snapshots::compare(&file, &snapshot.text, &origin)? {
+                snapshots::Outcome::Same => SnapshotState::Same,
+                snapshots::Outcome::New { diff } => SnapshotState::New { diff },
+                snapshots::Outcome::Differs { diff } => SnapshotState::Changed { diff },
+            },
         };
     }
     Ok(())
@@ -309,23 +305,6 @@ pub fn compare(report: &mut Report, loaded: &Loaded, folder: &Path, pending: Pen
 /// The file of a snapshot: the scenario's name, the release, the snapshot's name.
 pub fn snapshot_name(scenario: &str, release: &str, name: &str) -> String {
     format!("{scenario}@{release}.{name}")
-}
-
-/// A snapshot's text out of its file, without the head that insta writes.
-pub fn read_snapshot(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let body = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).map(|(_, body)| body.to_owned());
-    Some(body.unwrap_or(text))
-}
-
-/// Whether a snapshot has this text; insta ends a file's text with one newline.
-pub fn is_recorded(present: Option<&str>, text: &str) -> bool {
-    present.is_some_and(|present| present.trim_end() == text.trim_end())
-}
-
-/// A text as a snapshot's file has it.
-pub fn snapshot_file(source: &str, expression: &str, text: &str) -> String {
-    format!("---\nsource: {source}\nexpression: {expression}\n---\n{}\n", text.trim_end())
 }
 
 /// A resource that a scenario names. Its names are kept, once each, as long as the program lives.

@@ -494,4 +494,10 @@ pub(crate) struct SnapshotFile {
     pub(crate) name: Written<Text>,
     /// A regular expression over whole metric names.
     pub(crate) metrics: Written<Text>,
+    /// Labels that are left out or replaced.
+    #[serde(default)]
+    pub(crate) labels: metrics::LabelRedaction,
+    /// Whether values are in the snapshot; without it only series are, since most values differ from run to run.
+    #[serde(default)]
+    pub(crate) values: bool,
 }

@@ -382,12 +382,14 @@ pub struct ContractCheck {
 }
 
 /// Series that are compared with a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SnapshotSpec {
     /// The snapshot's name; the file is `SCENARIO@RELEASE.NAME.snap`.
     pub name: String,
     /// A regular expression over whole metric names.
     pub metrics: String,
+    /// What is taken of them.
+    pub redactor: metrics::Redactor,
 }
 
 fn of_labels(labels: &LabelPatterns) -> String {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Normaliser, render};
+use metrics::Normaliser;
 
 use crate::catalogue;
 use crate::lab::{Lab, LabError};
@@ -436,16 +436,16 @@ fn explained(found: &Reconciliation) -> Result<String, String> {
 
 /// Takes all snapshots of one moment in which none of them changes any more.
 async fn take_snapshots(specs: &[Placed<SnapshotSpec>], lab: &dyn Lab) -> Result<Vec<String>, String> {
-    let normal = Normaliser::default();
+    let normal = |spec: &SnapshotSpec| Normaliser::new(spec.redactor.clone(), metrics::Names::default());
+    let normal: Vec<Normaliser> = specs.iter().map(|spec| normal(&spec.value)).collect();
     let mut patience = crate::look::Patience::new(lab, PATIENCE);
     let (mut last, mut same) = (Vec::new(), 0);
     loop {
         let mut texts = Vec::new();
-        for Placed { value: spec, .. } in specs {
+        for (Placed { value: spec, .. }, normal) in specs.iter().zip(&normal) {
             let expression = format!("{{__name__=~{:?},service=\"kubevirt-prometheus-metrics\"}}", spec.metrics);
             let samples = lab.query(expression).await.map_err(|error| error.to_string())?;
-            let series: Vec<_> = samples.iter().map(|sample| normal.series(&sample.series)).collect();
-            texts.push(render(&series));
+            texts.push(normal.snapshot(&samples));
         }
         let empty = specs.iter().zip(&texts).find(|(_, text)| text.is_empty()).map(|(spec, _)| spec.value.name.clone());
         same = if texts == last && empty.is_none() { same + 1 } else { 1 };

@@ -236,7 +236,13 @@ impl<'a> Resolver<'a> {
                     self.problem(at, why);
                 }
             }
-            snapshots.push(Placed { at, value: SnapshotSpec { name: name.0, metrics: metrics.0 } });
+            let redaction = metrics::Redaction { metrics: metrics.0.clone(), labels: value.labels, values: value.values };
+            match redaction.compile() {
+                Ok(redactor) => {
+                    snapshots.push(Placed { at, value: SnapshotSpec { name: name.0, metrics: metrics.0, redactor } });
+                }
+                Err(errors) => errors.into_iter().for_each(|error| self.problem(at, error.why)),
+            }
         }
         snapshots
     }

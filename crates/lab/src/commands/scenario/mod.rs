@@ -24,6 +24,8 @@ pub(super) enum ScenarioCommand {
     Check(Files),
     /// Change one thing of each scenario at a time and run it again: a change that it does not notice is listed with its line.
     Mutate(mutate::Mutate),
+    /// Accept or reject snapshots that are new or differ, one by one or all.
+    Review(super::review::Review),
     /// List scenarios.
     List(List),
     /// Print the JSON schema of scenario files.
@@ -75,6 +77,7 @@ impl ScenarioCommand {
         match self {
             Self::Run(run) => run.run().await,
             Self::Mutate(mutate) => mutate.run().await,
+            Self::Review(review) => review.run(),
             Self::Check(files) => {
                 let count = files.load()?.len();
                 say!("{}", if count == 1 { "1 scenario is valid".to_owned() } else { format!("{count} scenarios are valid") });
