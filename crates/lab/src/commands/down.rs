@@ -73,7 +73,8 @@ impl Down {
                 }
                 Vec::new()
             }
-            _ => {
+            Provider::Embedded => bail!("the record of lab {name:?} names no cluster; remove {}", dir.path().display()),
+            Provider::Minikube => {
                 let minikube = Minikube::find(record.driver.as_deref(), &dir.kubeconfig()).await?;
                 if minikube.exists(name).await? {
                     self.ours(dir, record, &stages).await?;

@@ -66,7 +66,7 @@ impl What {
     fn url(self, host: &str) -> String {
         match self {
             Self::Metrics => format!("https://{host}/metrics"),
-            _ => format!("http://{host}"),
+            Self::Prometheus | Self::Grafana | Self::Alertmanager => format!("http://{host}"),
         }
     }
 

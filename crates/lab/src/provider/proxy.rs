@@ -74,7 +74,7 @@ impl Image {
             (Provider::Minikube, _) => {
                 Minikube::find(record.driver.as_deref(), &dir.kubeconfig()).await?.load(dir.name(), archive).await?;
             }
-            (_, Some(registry)) => {
+            (Provider::Existing | Provider::Embedded, Some(registry)) => {
                 let name = record.driver.as_deref().unwrap_or("docker");
                 let program = engine(name)?;
                 let there = install::mirrored(&self.name, registry);
@@ -83,7 +83,7 @@ impl Image {
                 push(&program, name, &self.name, &there).await?;
                 self.name = there;
             }
-            (_, None) => bail!(
+            (Provider::Existing | Provider::Embedded, None) => bail!(
                 Failure::new(Exit::Usage, "how does the cluster get the image of the fault proxy?")
                     .hint("name a registry that it pulls from (--registry HOST/PATH), or an image that it has (--image NAME)")
             ),

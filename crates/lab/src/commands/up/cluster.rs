@@ -147,7 +147,10 @@ impl Up {
                         .hint("leave it out: the lab makes a cluster of its own")
                 )
             }
-            _ => Ok(()),
+            (Provider::Existing, Some(_)) | (Provider::Kind | Provider::Minikube | Provider::Embedded, None) => Ok(()),
+            (Provider::Embedded, Some(_)) => {
+                bail!(Failure::new(Exit::Usage, "--context is for --provider existing").hint("leave it out"))
+            }
         }
     }
 
@@ -174,7 +177,8 @@ impl Up {
         let bundle = self.open_bundle(dir, stages)?;
         let reached = match self.provider {
             Provider::Existing => self.reach_existing(dir, bundle, stages).await?,
-            _ => self.make(dir, bundle, stages).await?,
+            Provider::Kind | Provider::Minikube => self.make(dir, bundle, stages).await?,
+            Provider::Embedded => bail!("the embedded lab is no cluster"),
         };
         warn_of_skew(&reached.api).await;
         let survey = install::survey(&reached.api, dir.name())
@@ -318,7 +322,8 @@ impl Up {
                 }
                 there
             }
-            _ => {
+            Provider::Existing | Provider::Embedded => bail!("{} makes no clusters", self.provider.name()),
+            Provider::Minikube => {
                 let minikube = Minikube::find(size.driver.as_deref(), &kubeconfig).await?;
                 let there = minikube.exists(name).await?;
                 dir.create()?;
