@@ -129,6 +129,12 @@ fn variables_stand_for_anything_but_not_for_everything() {
         // Something is missing, whatever the rest is.
         ("gone / $metric{a=\"b\"}", Ok(vec!["there is no metric gone"])),
         ("info{status=\"$status\"}", Ok(vec![])),
+        // Where a part is wrong, the rest can be missing all the same.
+        ("rate(gone[5m]) offset 1h", Ok(vec!["there is no metric gone"])),
+        (
+            "rate(up[5m]) offset $shift",
+            Err("offset modifier must be preceded by an vector selector or matrix selector or a subquery"),
+        ),
         ("$query", Err("what it reads is in a variable")),
         ("$a / $b", Err("what it reads is in a variable")),
         ("sum($metric{a=\"b\"})", Err("the name of a metric is a variable: $metric")),
@@ -162,7 +168,7 @@ fn series_of_other_jobs_are_neither_there_nor_missing() {
         ("rest_client_old", vec!["rest_client_old"], vec![]),
         ("rest_client_old{job=~\"a|b\"}", vec![], vec!["rest_client_old of job a|b"]),
         ("rest_client_old{job=\"$job\"}", vec![], vec!["rest_client_old of job $job"]),
-        ("rest_client_old{job!=\"own-metrics\"}", vec![], vec!["rest_client_old of job own-metrics"]),
+        ("rest_client_old{job!=\"own-metrics\"}", vec![], vec!["rest_client_old"]),
         ("rest_client_old{pod!~\"own-api.*|x\"}", vec![], vec!["rest_client_old"]),
         ("rest_client_old{pod=~\"own-api-.*\"}", vec!["rest_client_old"], vec![]),
         ("rest_client_old{pod=~\"own-api-6.*\"}", vec!["rest_client_old"], vec![]),
@@ -175,6 +181,9 @@ fn series_of_other_jobs_are_neither_there_nor_missing() {
         ("up{job=\"own-metrics\",path=\"/metrics\"}", vec!["up"], vec![]),
         ("up{job=\"own-metrics\"} + haproxy_up", vec![], vec!["haproxy_up"]),
         ("sum by (zone) (up)", vec![], vec![]),
+        // What cannot be read can name what is missing all the same.
+        ("sum(own_gone{", vec!["own_gone"], vec![]),
+        ("sum by (own_label) (rate(own_gone + $a $b $c $d", vec!["own_gone"], vec![]),
     ] {
         let found = check_expression(expression, Some(&Variables::default()), &one_job()).unwrap();
         let metric = |finding: &Finding| match finding {
@@ -449,7 +458,7 @@ fn what_cannot_be_read_is_said() {
             "there is no dashboard or rule in it",
         ),
         (
-            "{apiVersion: v1, kind: ConfigMap, metadata: {name: m, labels: {grafana_dashboard: '1'}}, data: {d.yaml: 'datasources: []\napiVersion: 1'}}",
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: m, labels: {grafana_dashboard: '1'}}, data: {d.yaml: '{datasources: [], apiVersion: 1}'}}",
             "there is no dashboard or rule in it",
         ),
         (

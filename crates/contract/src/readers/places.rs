@@ -46,7 +46,7 @@ impl<'a> Places<'a> {
     /// The line of an expression, from 1; of one that comes again, the next one.
     pub(super) fn line_of(&mut self, expression: &str) -> usize {
         let expression = expression.trim();
-        let from = self.last.get(expression).map_or(0, |at| at + 1);
+        let from = self.last.get(expression).map_or(0, |at| at + expression.len());
         let from = (from..self.text.len()).find(|at| self.text.is_char_boundary(*at)).unwrap_or(self.text.len());
         let Some(at) = self.find(expression, from).or_else(|| self.find(expression, 0)) else { return 1 };
         self.last.insert(expression.to_owned(), at);
