@@ -393,7 +393,11 @@ impl Walk<'_> {
                     _ => (3..arguments.len()).filter_map(text).collect(),
                 };
                 let inner = all.into_iter().next().flatten();
-                if let Some(of) = arguments.first() {
+                // A label that is there stays as it is where the source is not there and the expression does not take that.
+                let stays = inner.as_ref().zip(text(1)).is_some_and(|(labels, made)| has(labels, &made))
+                    && text(4)
+                        .is_some_and(|wanted| Regex::new(&format!("^(?:{wanted})$")).is_ok_and(|regex| !regex.is_match("")));
+                if let Some(of) = arguments.first().filter(|_| !stays) {
                     self.need(&inner, &sources, call.func.name, of);
                 }
                 inner.map(|labels| with(labels, text(1)))

@@ -72,6 +72,8 @@ fn metrics_and_labels_that_are_not_there() {
             "label_replace(up, \"made\", \"$1\", \"jobs\", \"(.*)\")",
             vec!["up has no label jobs, which label_replace (jobs) asks for"],
         ),
+        // It leaves the label that is there alone.
+        ("label_replace(up, \"pod\", \"$1\", \"instance\", \"(.+)\")", vec![]),
         ("{__name__=~\"(old_)?requests_total\",code=\"404\"}", vec![]),
         ("topk(3, requests_total{code=~\"5..\"})", vec![]),
         ("topk(scalar(gone), up)", vec!["there is no metric gone"]),
@@ -246,8 +248,8 @@ fn dashboards_and_rules_with_their_lines() {
         [
             "5 panel \"errors\": there",
             "6 panel \"errors\": there is no metric gone",
-            "1 variable \"pod\": there",
-            "1 variable \"x\": up has no label node, which by (node) asks for",
+            "7 variable \"pod\": there",
+            "7 variable \"x\": up has no label node, which by (node) asks for",
         ]
     );
     let rules = r#"
@@ -521,6 +523,9 @@ fn documents_without_dashboards_and_rules_are_named() {
         ("{apiVersion: instancetype.kubevirt.io/v1beta1, kind: VirtualMachineInstancetype}", "VirtualMachineInstancetype", true),
         ("{apiVersion: keda.sh/v1alpha1, kind: ScaledObject}", "ScaledObject", false),
         ("{kind: Unknown}", "Unknown", false),
+        ("{apiVersion: argoproj.io/v1alpha1, kind: Application}", "Application", true),
+        ("{apiVersion: argoproj.io/v1alpha1, kind: AnalysisTemplate}", "AnalysisTemplate", false),
+        ("resources: [a.yaml]", "a kustomization", true),
         ("a: b", "a document", false),
         ("{\"name\": \"x\", \"version\": \"1\"}", "a document", false),
         ("route: {}\nreceivers: []", "a configuration of Alertmanager", true),
