@@ -213,10 +213,12 @@ fn candidates(place: &Place, next: &str, next_is_variable: bool, name: &str, val
         Some(Open::Range) => list(&["5m", "5m:1m", "5"]),
         Some(Open::Labels) => vec![held.to_owned()],
         Some(Open::Matchers) if place.word == "=" || place.word == "~" => vec![text],
+        Some(Open::Matchers) if matches!(sign, '"' | '\'' | '`') && place.word != "," => {
+            vec!["=".to_owned(), "=~".to_owned(), matcher]
+        }
         Some(Open::Matchers) if touches_before && !place.word.starts_with('$') || touches_after => vec![held.to_owned(), matcher],
         Some(Open::Matchers) if matches!(sign, '=' | '!') => vec![held.to_owned(), matcher],
         Some(Open::Matchers) if place.word == "\"" => vec![format!(",{matcher}"), matcher],
-        Some(Open::Matchers) if matches!(sign, '"' | '\'' | '`') => list(&["=", "=~"]),
         Some(Open::Matchers) => vec![matcher.clone(), format!("{matcher},"), held.to_owned()],
         Some(Open::Paren) | None => {
             let unit = after.is_some_and(|letter| "smhdwy".contains(letter));
