@@ -345,7 +345,7 @@ fn forms_of_dashboards_and_rules() {
         ),
         format!("groups: {group}"),
         format!("namespace: n\ngroups: {group}"),
-        format!("{{\"groups\": [{{\"name\": \"g\", \"rules\": [{{\"alert\": \"p\", \"expr\": \"gone\"}}]}}]}}"),
+        r#"{"groups": [{"name": "g", "rules": [{"alert": "p", "expr": "gone"}]}]}"#.to_owned(),
         format!("{{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, spec: {{groups: {group}}}}}"),
         format!(
             "{{apiVersion: v1, kind: Service}}\n---\n{{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, spec: {{groups: {group}}}}}"

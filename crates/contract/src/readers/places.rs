@@ -100,7 +100,7 @@ mod tests {
         // Two that begin alike.
         let mut places = Places::new("a: |\n  sum(\n    up) > 1\nb: |\n  sum(\n    up) > 2\n");
         assert_eq!((places.line_of("sum(\n  up) > 2\n"), places.line_of("sum(\n  up) > 1\n")), (5, 2));
-        let mut places = Places::new(text);
+        let places = Places::new(text);
         assert_eq!((places.line_near("panel \"plain\""), places.line_near("rule")), (9, 1));
     }
 }
