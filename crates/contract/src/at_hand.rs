@@ -157,6 +157,11 @@ impl AtHand {
         self.pages.iter().flat_map(|page| page.schema.names())
     }
 
+    /// Whether a name can be that of a metric of these pages alone: a pattern says so.
+    pub(crate) fn is_owned(&self, name: &str) -> bool {
+        self.pages.iter().any(|page| page.owned.pattern.is_some() && !page.owned.names.contains(name) && page.owned.has(name))
+    }
+
     pub(crate) fn place(&self, wanted: &Wanted<'_>) -> Place<'_> {
         // A pattern's letters are enough to know whose it is.
         let plain: String =

@@ -249,7 +249,12 @@ impl Diff {
         });
         for (number, (was, is)) in before.into_iter().zip(after).enumerate() {
             self.not_at_hand.extend(is.outcome.not_at_hand().cloned());
-            let known: Vec<_> = was.outcome.findings().iter().map(Finding::subject).collect();
+            // A metric that was not there had no labels and no values either.
+            let known = |finding: &Finding| {
+                let gone =
+                    |old: &Finding| matches!(old, Finding::NoMetric { metric, nearest: _ } if metric == finding.subject().1);
+                was.outcome.findings().iter().any(|old| old.subject() == finding.subject() || gone(old))
+            };
             for finding in is.outcome.findings() {
                 let effect = Effect {
                     number,
@@ -258,7 +263,7 @@ impl Diff {
                     expression: is.expression.clone(),
                     finding: finding.clone(),
                 };
-                let of = if known.contains(&finding.subject()) { &mut self.broken_before } else { &mut self.broken };
+                let of = if known(finding) { &mut self.broken_before } else { &mut self.broken };
                 of.push(effect);
             }
             if matches!(is.outcome, Outcome::NotRead { .. }) {
@@ -485,6 +490,10 @@ mod tests {
         let owned = crate::Owned { names: BTreeSet::from(["kubevirt_vmi".to_owned()]), ..crate::Owned::default() };
         let page = Page { owned, ..Page::default() };
         let found = diff(&shape("kubevirt_vm 1\n"), &shape("kubevirt_vmis 1\n"), &readers, &[], &page);
+        assert_eq!((found.broken.len(), found.broken_before.len()), (0, 1));
+        // A metric that comes without the label was no better before.
+        let readers = crate::readers("groups: [{name: g, rules: [{alert: A, expr: 'new{a=\"b\"} > 1'}]}]").unwrap().readers;
+        let found = diff(&shape("old 1\n"), &shape("new 1\n"), &readers, &[], &page);
         assert_eq!((found.broken.len(), found.broken_before.len()), (0, 1));
     }
 

@@ -1,6 +1,7 @@
 //! An expression, walked with the labels that each of its parts has.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Call, Expr, LabelModifier, VectorMatchCardinality, VectorSelector};
@@ -43,8 +44,15 @@ pub fn check_expression(expression: &str, variables: Option<&Variables>, at_hand
     if is_too_long(expression) {
         return Err(format!("it has more than {MAX_SIGNS} operators and parentheses"));
     }
-    let parsed = parse(expression, variables).map_err(|why| in_one_line(&why))?;
-    let mut walk = Walk { at_hand, held: &parsed.held, found: Found::default(), unread: None, selectors: 0, depth: 0 };
+    let parsed = match parse(expression, variables) {
+        Ok(parsed) => parsed,
+        Err(why) => {
+            let findings = at_sight(expression, at_hand);
+            return if findings.is_empty() { Err(in_one_line(&why)) } else { Ok(Found { findings, ..Found::default() }) };
+        }
+    };
+    let unread = parsed.wrong.as_ref().map(|why| in_one_line(&parsed.held.written(why)));
+    let mut walk = Walk { at_hand, held: &parsed.held, found: Found::default(), unread, selectors: 0, depth: 0 };
     let labels = walk.labels(&parsed.expression);
     walk.found.labels = labels;
     if walk.selectors == 0 && parsed.has_variables {
@@ -55,6 +63,34 @@ pub fn check_expression(expression: &str, variables: Option<&Variables>, at_hand
         Some(why) if walk.found.findings.is_empty() => Err(why),
         Some(_) | None => Ok(walk.found),
     }
+}
+
+/// What a text that cannot be read names all the same: words outside of strings that only a metric of a page can be, and none is.
+fn at_sight(expression: &str, at_hand: &AtHand) -> Vec<Finding> {
+    static STRING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|(?m:#.*$)"#).expect("a constant expression"));
+    static NAME: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"[$A-Za-z_:{][A-Za-z0-9_:]*[$\[{(=!]?").expect("a constant expression"));
+    static LABELS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)?").expect("a constant expression")
+    });
+    let bare = STRING.replace_all(expression, " \"\" ");
+    let bare = LABELS.replace_all(&bare, " ");
+    let mut findings = Vec::new();
+    for word in NAME.find_iter(&bare).map(|found| found.as_str()) {
+        // Variables, parts of names with variables in them, functions and labels.
+        let name = word.trim_start_matches('{').trim_end_matches('{').trim_end_matches('[');
+        if name.contains(['$', '[', '{', '(', '=', '!']) || at_hand.names().any(|known| known == name) || !at_hand.is_owned(name)
+        {
+            continue;
+        }
+        let nearest = metrics::nearest(name, at_hand.names()).into_iter().map(str::to_owned).collect();
+        let finding = Finding::NoMetric { metric: name.to_owned(), nearest };
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    findings
 }
 
 /// Whether an expression could be nested deeper than the parser's stack allows.
@@ -357,7 +393,11 @@ impl Walk<'_> {
                     _ => (3..arguments.len()).filter_map(text).collect(),
                 };
                 let inner = all.into_iter().next().flatten();
-                if let Some(of) = arguments.first() {
+                // A label that is there stays as it is where the source is not there and the expression does not take that.
+                let stays = inner.as_ref().zip(text(1)).is_some_and(|(labels, made)| has(labels, &made))
+                    && text(4)
+                        .is_some_and(|wanted| Regex::new(&format!("^(?:{wanted})$")).is_ok_and(|regex| !regex.is_match("")));
+                if let Some(of) = arguments.first().filter(|_| !stays) {
                     self.need(&inner, &sources, call.func.name, of);
                 }
                 inner.map(|labels| with(labels, text(1)))

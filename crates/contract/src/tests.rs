@@ -72,6 +72,8 @@ fn metrics_and_labels_that_are_not_there() {
             "label_replace(up, \"made\", \"$1\", \"jobs\", \"(.*)\")",
             vec!["up has no label jobs, which label_replace (jobs) asks for"],
         ),
+        // It leaves the label that is there alone.
+        ("label_replace(up, \"pod\", \"$1\", \"instance\", \"(.+)\")", vec![]),
         ("{__name__=~\"(old_)?requests_total\",code=\"404\"}", vec![]),
         ("topk(3, requests_total{code=~\"5..\"})", vec![]),
         ("topk(scalar(gone), up)", vec!["there is no metric gone"]),
@@ -129,6 +131,12 @@ fn variables_stand_for_anything_but_not_for_everything() {
         // Something is missing, whatever the rest is.
         ("gone / $metric{a=\"b\"}", Ok(vec!["there is no metric gone"])),
         ("info{status=\"$status\"}", Ok(vec![])),
+        // Where a part is wrong, the rest can be missing all the same.
+        ("rate(gone[5m]) offset 1h", Ok(vec!["there is no metric gone"])),
+        (
+            "rate(up[5m]) offset $shift",
+            Err("offset modifier must be preceded by an vector selector or matrix selector or a subquery"),
+        ),
         ("$query", Err("what it reads is in a variable")),
         ("$a / $b", Err("what it reads is in a variable")),
         ("sum($metric{a=\"b\"})", Err("the name of a metric is a variable: $metric")),
@@ -162,7 +170,7 @@ fn series_of_other_jobs_are_neither_there_nor_missing() {
         ("rest_client_old", vec!["rest_client_old"], vec![]),
         ("rest_client_old{job=~\"a|b\"}", vec![], vec!["rest_client_old of job a|b"]),
         ("rest_client_old{job=\"$job\"}", vec![], vec!["rest_client_old of job $job"]),
-        ("rest_client_old{job!=\"own-metrics\"}", vec![], vec!["rest_client_old of job own-metrics"]),
+        ("rest_client_old{job!=\"own-metrics\"}", vec![], vec!["rest_client_old"]),
         ("rest_client_old{pod!~\"own-api.*|x\"}", vec![], vec!["rest_client_old"]),
         ("rest_client_old{pod=~\"own-api-.*\"}", vec!["rest_client_old"], vec![]),
         ("rest_client_old{pod=~\"own-api-6.*\"}", vec!["rest_client_old"], vec![]),
@@ -175,6 +183,9 @@ fn series_of_other_jobs_are_neither_there_nor_missing() {
         ("up{job=\"own-metrics\",path=\"/metrics\"}", vec!["up"], vec![]),
         ("up{job=\"own-metrics\"} + haproxy_up", vec![], vec!["haproxy_up"]),
         ("sum by (zone) (up)", vec![], vec![]),
+        // What cannot be read can name what is missing all the same.
+        ("sum(own_gone{", vec!["own_gone"], vec![]),
+        ("sum by (own_label) (rate(own_gone + $a $b $c $d", vec!["own_gone"], vec![]),
     ] {
         let found = check_expression(expression, Some(&Variables::default()), &one_job()).unwrap();
         let metric = |finding: &Finding| match finding {
@@ -237,8 +248,8 @@ fn dashboards_and_rules_with_their_lines() {
         [
             "5 panel \"errors\": there",
             "6 panel \"errors\": there is no metric gone",
-            "1 variable \"pod\": there",
-            "1 variable \"x\": up has no label node, which by (node) asks for",
+            "7 variable \"pod\": there",
+            "7 variable \"x\": up has no label node, which by (node) asks for",
         ]
     );
     let rules = r#"
@@ -334,7 +345,7 @@ fn forms_of_dashboards_and_rules() {
         ),
         format!("groups: {group}"),
         format!("namespace: n\ngroups: {group}"),
-        format!("{{\"groups\": [{{\"name\": \"g\", \"rules\": [{{\"alert\": \"p\", \"expr\": \"gone\"}}]}}]}}"),
+        r#"{"groups": [{"name": "g", "rules": [{"alert": "p", "expr": "gone"}]}]}"#.to_owned(),
         format!("{{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, spec: {{groups: {group}}}}}"),
         format!(
             "{{apiVersion: v1, kind: Service}}\n---\n{{apiVersion: monitoring.coreos.com/v1, kind: PrometheusRule, spec: {{groups: {group}}}}}"
@@ -449,7 +460,7 @@ fn what_cannot_be_read_is_said() {
             "there is no dashboard or rule in it",
         ),
         (
-            "{apiVersion: v1, kind: ConfigMap, metadata: {name: m, labels: {grafana_dashboard: '1'}}, data: {d.yaml: 'datasources: []\napiVersion: 1'}}",
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: m, labels: {grafana_dashboard: '1'}}, data: {d.yaml: '{datasources: [], apiVersion: 1}'}}",
             "there is no dashboard or rule in it",
         ),
         (
@@ -512,6 +523,9 @@ fn documents_without_dashboards_and_rules_are_named() {
         ("{apiVersion: instancetype.kubevirt.io/v1beta1, kind: VirtualMachineInstancetype}", "VirtualMachineInstancetype", true),
         ("{apiVersion: keda.sh/v1alpha1, kind: ScaledObject}", "ScaledObject", false),
         ("{kind: Unknown}", "Unknown", false),
+        ("{apiVersion: argoproj.io/v1alpha1, kind: Application}", "Application", true),
+        ("{apiVersion: argoproj.io/v1alpha1, kind: AnalysisTemplate}", "AnalysisTemplate", false),
+        ("resources: [a.yaml]", "a kustomization", true),
         ("a: b", "a document", false),
         ("{\"name\": \"x\", \"version\": \"1\"}", "a document", false),
         ("route: {}\nreceivers: []", "a configuration of Alertmanager", true),

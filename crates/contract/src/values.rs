@@ -145,8 +145,10 @@ impl Values {
         if matches!(self, Self::Seen(_)) && near.is_empty() {
             return None;
         }
-        let others = values.iter().filter(|value| !near.contains(value));
-        Some(near.iter().copied().chain(others).cloned().collect())
+        // What stands for no value, such as `<none>`, is what hardly anybody means.
+        let (last, others): (Vec<&String>, Vec<&String>) =
+            values.iter().filter(|value| !near.contains(value)).partition(|value| value.starts_with('<'));
+        Some(near.into_iter().chain(others).chain(last).cloned().collect())
     }
 }
 

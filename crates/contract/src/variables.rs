@@ -17,6 +17,9 @@ use regex::Regex;
 const PLACEHOLDER: &str = "__of_dashboard_";
 /// How many texts are tried for one expression at most.
 const MAX_TRIES: usize = 1500;
+/// `offset` after a function or an aggregation, where PromQL has it after selectors alone: a mistake that hides nothing of what is read.
+static MISPLACED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?i)\)\s*offset\s+-?\s*[0-9][0-9a-z]*").expect("a constant expression"));
 /// How many values of one variable are tried at most.
 const MAX_VALUES: usize = 5;
 
@@ -43,6 +46,8 @@ pub(crate) struct Parsed {
     pub(crate) held: Held,
     /// Whether a variable stands outside of strings.
     pub(crate) has_variables: bool,
+    /// What is wrong with it, where it could be read but for that.
+    pub(crate) wrong: Option<String>,
 }
 
 /// The variables by the numbers of their placeholders: each as it is written, with its values where they are known.
@@ -203,15 +208,17 @@ fn candidates(place: &Place, next: &str, next_is_variable: bool, name: &str, val
     let matcher = format!("{held}=\"{held}\"");
     let text = format!("\"{held}\"");
     let mut found = match place.open.last() {
-        Some(Open::Range) if touches_after => list(&["5", "5m"]),
+        Some(Open::Range) if touches_after && sign != ':' => list(&["5", "5m"]),
         Some(Open::Range) if touches_before && place.word != ":" => list(&["m", "5", "5m"]),
         Some(Open::Range) => list(&["5m", "5m:1m", "5"]),
         Some(Open::Labels) => vec![held.to_owned()],
         Some(Open::Matchers) if place.word == "=" || place.word == "~" => vec![text],
+        Some(Open::Matchers) if matches!(sign, '"' | '\'' | '`') && place.word != "," => {
+            vec!["=".to_owned(), "=~".to_owned(), matcher]
+        }
         Some(Open::Matchers) if touches_before && !place.word.starts_with('$') || touches_after => vec![held.to_owned(), matcher],
         Some(Open::Matchers) if matches!(sign, '=' | '!') => vec![held.to_owned(), matcher],
         Some(Open::Matchers) if place.word == "\"" => vec![format!(",{matcher}"), matcher],
-        Some(Open::Matchers) if matches!(sign, '"' | '\'' | '`') => list(&["=", "=~"]),
         Some(Open::Matchers) => vec![matcher.clone(), format!("{matcher},"), held.to_owned()],
         Some(Open::Paren) | None => {
             let unit = after.is_some_and(|letter| "smhdwy".contains(letter));
@@ -225,6 +232,8 @@ fn candidates(place: &Place, next: &str, next_is_variable: bool, name: &str, val
                 vec![held.to_owned()]
             } else if sign == '(' || next.trim_start().starts_with("by") || next.trim_start().starts_with("without") {
                 list(&["sum", "rate", "abs", "==", "and", "topk"])
+            } else if !values.is_empty() && values.iter().all(|value| WORD.is_match(value)) {
+                vec![held.to_owned()]
             } else {
                 let rest =
                     vec![held.to_owned(), "5m".to_owned(), text, "==".to_owned(), "and".to_owned(), format!(" by ({held})")];
@@ -243,13 +252,26 @@ fn candidates(place: &Place, next: &str, next_is_variable: bool, name: &str, val
     found
 }
 
+/// Reads a text, with a mistake that does not matter for what it reads; the mistake comes along.
+fn leniently(text: &str) -> Result<(Expr, Option<String>), String> {
+    promql_parser::parser::parse(text).map(|expression| (expression, None)).or_else(|why| {
+        let without = MISPLACED.replace_all(text, ")");
+        match promql_parser::parser::parse(&without) {
+            Ok(expression) if without != text => Ok((expression, Some(why))),
+            Ok(_) | Err(_) => Err(why),
+        }
+    })
+}
+
 /// Reads an expression; variables of dashboards are what they have to be.
 ///
 /// # Errors
 /// When it cannot be read whatever its variables are; the text is the parser's, of the likeliest try.
 pub(crate) fn parse(expression: &str, variables: Option<&Variables>) -> Result<Parsed, String> {
-    let whole = |expression: Expr| Parsed { expression, held: Held::default(), has_variables: false };
-    let Some(known) = variables else { return promql_parser::parser::parse(expression).map(whole) };
+    let Some(known) = variables else {
+        let whole = |(expression, wrong)| Parsed { expression, held: Held::default(), has_variables: false, wrong };
+        return leniently(expression).map(whole);
+    };
     let parts = split(expression);
     let mut held = Held::default();
     let mut place = Place::default();
@@ -293,9 +315,9 @@ pub(crate) fn parse(expression: &str, variables: Option<&Variables>) -> Result<P
     let mut tried = 0;
     let mut attempt = |choice: &[usize]| {
         tried += 1;
-        if tried > MAX_TRIES { None } else { Some(promql_parser::parser::parse(&filled(choice))) }
+        if tried > MAX_TRIES { None } else { Some(leniently(&filled(choice))) }
     };
-    let done = |expression| Parsed { expression, held: held.clone(), has_variables };
+    let done = |(expression, wrong)| Parsed { expression, held: held.clone(), has_variables, wrong };
     let mut choice = vec![0; units.len()];
     let first = match attempt(&choice) {
         Some(Ok(expression)) => return Ok(done(expression)),
@@ -357,9 +379,10 @@ mod tests {
             ("rate(a[${n}${unit}])", "rate(a[5m])"),
             ("max_over_time(a[$range:$step])", "max_over_time(a[5m:5m])"),
             ("max_over_time(a[${range}:])", "max_over_time(a[5m:])"),
-            ("increase(a[${__range_s}s]) / $__range_s", "increase(a[5s]) / 300000"),
-            ("rate(a[5m]) offset $shift", "rate(a[5m]) offset 5m"),
-            ("a offset -$shift", "a offset -5m"),
+            ("increase(a[${__range_s}s]) / $__range_s", "increase(a[3d11h20m]) / 300000"),
+            ("rate(a[5m] offset $shift)", "rate(a[5m] offset 5m)"),
+            ("rate(a[5m]) offset $shift", "rate(a[5m])"),
+            ("a offset -$shift", "a offset -5s"),
             ("a offset ${days}d", "a offset 5d"),
             // Numbers.
             ("topk($top, a)", "topk(5, a)"),
@@ -368,13 +391,13 @@ mod tests {
             ("histogram_quantile(0.$q, a)", "histogram_quantile(0.5, a)"),
             ("quantile_over_time($quantile, a[5m])", "quantile_over_time(5, a[5m])"),
             ("a * [[factor]]", "a * 5"),
-            ("a @ $__to", "a @ 300.000"),
+            ("a @ $__to", "a @ 300000.000"),
             ("rate(a[$__interval]) * $__interval_ms / 1000", "rate(a[5m]) * 300000 / 1000"),
             ("a > ${limit}", "a > 7"),
             // Matchers.
             ("sum(a{$matchers})", "sum(a{$matchers=\"$matchers\"})"),
-            ("a{b=\"c\", $matchers}", "a{b=\"c\",$matchers=\"$matchers\"}"),
-            ("a{b=\"c\"$matchers}", "a{b=\"c\",$matchers=\"$matchers\"}"),
+            ("a{b=\"c\", $matchers}", "a{$matchers=\"$matchers\",b=\"c\"}"),
+            ("a{b=\"c\"$matchers}", "a{$matchers=\"$matchers\",b=\"c\"}"),
             ("a{$matchers, b=\"c\"}", "a{$matchers=\"$matchers\",b=\"c\"}"),
             ("a{$matchers b=\"c\"}", "a{$matchers=\"$matchers\",b=\"c\"}"),
             ("a{$label=~\"$value\"}", "a{$label=~\"$value\"}"),

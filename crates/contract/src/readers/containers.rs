@@ -41,7 +41,7 @@ const OTHER_FILES: [(&str, &str, &str); 8] = [
     ("datasources", "apiVersion", "a list of data sources"),
     ("contactPoints", "apiVersion", "contact points of Grafana"),
     ("policies", "apiVersion", "notification policies of Grafana"),
-    ("resources", "configMapGenerator", "a kustomization"),
+    ("resources", "", "a kustomization"),
 ];
 
 /// What a document without dashboards and rules is.
@@ -49,8 +49,11 @@ fn without(document: &Value) -> Without {
     let kind = document["kind"].as_str().unwrap_or_default();
     let group = document["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
     let of_core = document["apiVersion"] == "v1" && !kind.is_empty();
-    let of_group =
-        group.ends_with(".k8s.io") || NEVER_READ.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")));
+    // Of Argo, analyses of rollouts ask Prometheus.
+    let of_argo = group == "argoproj.io" && matches!(kind, "Application" | "ApplicationSet" | "AppProject");
+    let of_group = of_argo
+        || group.ends_with(".k8s.io")
+        || NEVER_READ.iter().any(|known| group == *known || group.ends_with(&format!(".{known}")));
     if of_core || of_group && !kind.is_empty() {
         return Without { what: kind.to_owned(), never_reads: true };
     }

@@ -170,7 +170,7 @@ impl Gatherer<'_> {
     /// The query of a variable, if it has one.
     pub(super) fn grafana_variable(&mut self, name: String, query: Option<&str>) {
         match query.map(queries::of_grafana) {
-            Some(queries::Asked::Expression(expression)) => self.add_expression(name, &expression),
+            Some(queries::Asked::Expression(expression)) => self.add_written(name, expression, query.unwrap_or_default()),
             Some(queries::Asked::Nothing) => {}
             Some(queries::Asked::Unknown) => {
                 self.add_unreadable(name, format!("{:?} is no query of a variable that is known", query.unwrap_or_default()))

@@ -103,6 +103,16 @@ impl Gatherer<'_> {
             Query::Expression(expression) => self.places.line_of(expression),
             Query::Unreadable { .. } => self.places.line_near(&name),
         };
+        self.add_at(line, name, query);
+    }
+
+    /// The same where the file has another text for it.
+    fn add_written(&mut self, name: String, expression: String, written: &str) {
+        let line = self.places.line_of(written);
+        self.add_at(line, name, Query::Expression(expression));
+    }
+
+    fn add_at(&mut self, line: usize, name: String, query: Query) {
         let variables = self.variables.clone();
         self.contents.readers.push(Reader {
             name,

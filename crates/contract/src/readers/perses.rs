@@ -100,7 +100,11 @@ impl Gatherer<'_> {
             Some("ListVariable") => {
                 for asked in asked(&spec["plugin"]) {
                     match asked {
-                        Asked::Expression(expression) => self.add_expression(name.clone(), &expression),
+                        Asked::Expression(expression) => {
+                            let written =
+                                expression.split_once(") (").map_or(expression.as_str(), |(_, rest)| rest.trim_end_matches(')'));
+                            self.add_written(name.clone(), expression.clone(), written);
+                        }
                         Asked::Nothing => {}
                         Asked::Unknown => {
                             let kind = spec["plugin"]["kind"].as_str().unwrap_or_default();

@@ -13,6 +13,20 @@ pub(super) struct Places<'a> {
     last: HashMap<String, usize>,
 }
 
+/// The place of several lines, however they are indented.
+fn lines_in(text: &str, expression: &str) -> Option<usize> {
+    let mut wanted = expression.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = wanted.next()?;
+    let others: Vec<&str> = wanted.collect();
+    if others.is_empty() {
+        return None;
+    }
+    text.match_indices(first).map(|(at, _)| at).find(|at| {
+        let mut lines = text[at + first.len()..].lines().skip(1).map(str::trim).filter(|line| !line.is_empty());
+        others.iter().all(|other| lines.next() == Some(*other))
+    })
+}
+
 impl<'a> Places<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
@@ -32,6 +46,9 @@ impl<'a> Places<'a> {
         let doubled = format!("'{}'", expression.replace('\'', "''"));
         let first = expression.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
         let rest = self.text.get(from..)?;
+        if let Some(at) = lines_in(rest, expression) {
+            return Some(from + at);
+        }
         // The value of a key first: a short expression is part of many words.
         let values = [format!(": {quoted}"), format!(":{quoted}"), format!(": {doubled}"), format!(": {}\n", expression.trim())];
         let anywhere = [quoted, doubled, twice.trim_matches('"').to_owned(), expression.to_owned(), escaped, first.to_owned()];
@@ -46,7 +63,7 @@ impl<'a> Places<'a> {
     /// The line of an expression, from 1; of one that comes again, the next one.
     pub(super) fn line_of(&mut self, expression: &str) -> usize {
         let expression = expression.trim();
-        let from = self.last.get(expression).map_or(0, |at| at + 1);
+        let from = self.last.get(expression).map_or(0, |at| at + expression.len());
         let from = (from..self.text.len()).find(|at| self.text.is_char_boundary(*at)).unwrap_or(self.text.len());
         let Some(at) = self.find(expression, from).or_else(|| self.find(expression, 0)) else { return 1 };
         self.last.insert(expression.to_owned(), at);
@@ -80,6 +97,10 @@ mod tests {
         ] {
             assert_eq!(places.line_of(expression), line, "{expression}");
         }
+        // Two that begin alike.
+        let mut places = Places::new("a: |\n  sum(\n    up) > 1\nb: |\n  sum(\n    up) > 2\n");
+        assert_eq!((places.line_of("sum(\n  up) > 2\n"), places.line_of("sum(\n  up) > 1\n")), (5, 2));
+        let places = Places::new(text);
         assert_eq!((places.line_near("panel \"plain\""), places.line_near("rule")), (9, 1));
     }
 }

@@ -96,10 +96,15 @@ pub struct CatalogueFamily {
 impl CatalogueFamily {
     /// The values of its labels, for each label of which all are known.
     pub fn closed_values(&self) -> BTreeMap<&str, BTreeSet<String>> {
-        let all = |values: &Vec<String>| values.iter().flat_map(|text| numbers(text).unwrap_or_else(|| vec![text.clone()]));
         // What stands for a label without a value is one.
-        let with_empty = |values: &Vec<String>| all(values).chain(self.empty.clone()).collect();
-        self.values.iter().map(|(label, values)| (label.as_str(), with_empty(values))).collect()
+        let whole = |values: &Vec<String>| {
+            let mut whole: BTreeSet<String> = self.empty.iter().cloned().collect();
+            for text in values {
+                whole.extend(numbers(text).unwrap_or_else(|| vec![text.clone()]));
+            }
+            whole
+        };
+        self.values.iter().map(|(label, values)| (label.as_str(), whole(values))).collect()
     }
 
     /// As the registry takes it.

@@ -239,21 +239,20 @@ impl Check {
     }
 
     fn printed(&self, compared: &[Compared<'_>], files: &Files) -> bool {
-        let line = |one| {
-            let Compared { file, against, checked, nobody } = one;
+        let lines = compared.iter().map(|one| {
             let tally = one.tally();
             Printed::Line(Line {
-                file,
-                against,
-                readers: checked.len(),
+                file: one.file,
+                against: one.against,
+                readers: one.checked.len(),
                 verdict: tally.verdict(),
                 broken: one.broken().collect(),
                 not_read: one.unread().collect(),
                 not_at_hand: tally.not_at_hand,
-                unread: nobody,
+                unread: &one.nobody,
             })
-        };
-        let lines: Vec<Printed<'_>> = compared.iter().map(line).chain(files.not_read.iter().map(Printed::NotRead)).collect();
+        });
+        let lines: Vec<Printed<'_>> = lines.chain(files.not_read.iter().map(Printed::NotRead)).collect();
         self.output.json(&lines)
     }
 
