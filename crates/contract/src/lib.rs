@@ -8,6 +8,7 @@
 
 mod diff;
 mod expression;
+mod page;
 mod readers;
 mod rules;
 mod schema;

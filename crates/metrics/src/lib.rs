@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: this crate knows neither Kubernetes nor KubeVirt, and opens no files.
 
+mod diff;
 mod exposition;
 pub mod go_regex;
 mod names;
@@ -14,9 +15,10 @@ pub mod relabel;
 mod scan;
 mod series;
 
-pub use exposition::{Exposition, ParseError, parse};
+pub use diff::diff;
+pub use exposition::{Exposition, ParseError, Part, each, help_text, parse};
 pub use names::nearest;
-pub use normal::{Normaliser, diff, read, render};
+pub use normal::{Normaliser, read, render};
 pub use prometheus::{ActiveAlert, Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
 pub use record::Recorder;
 pub use registry::{Collector, Family, Kind, Registry, Samples, Twice, go_float};
