@@ -12,6 +12,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("every configuration of the compiler's cases, read by promtool", cases),
         trial("operator render of an Alertmanager, read by amtool", render_alertmanager),
         trial("operator render refuses what it cannot read", refused),
+        trial(
+            "operator render reads files as a cluster would, and leaves rules out that cannot be parsed",
+            read_as_a_cluster_does,
+        ),
     ]
 }
 
@@ -121,12 +125,45 @@ fn render_alertmanager() -> Result<()> {
     Ok(())
 }
 
+/// Nulls count as absent, keys are YAML 1.1, and a rule with an unknown function takes its object alone.
+fn read_as_a_cluster_does() -> Result<()> {
+    let folder = Folder::new()?;
+    let file = folder.path().join("f.yaml");
+    let text = "apiVersion: monitoring.coreos.com/v1\nkind: Prometheus\nmetadata: {name: k8s, namespace: a}\n\
+        spec: {serviceMonitorSelector: {}, ruleSelector: {}, scrapeInterval: null}\n---\n\
+        apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata: {name: m, namespace: a}\nspec:\n  selector: {}\n  \
+        endpoints:\n  - port: web\n    interval:\n    relabelings:\n    params:\n      on: ['1']\n---\n\
+        apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: typo, namespace: a}\n\
+        spec: {groups: [{name: g, rules: [{record: r, expr: 'rat(x[5m])'}]}]}\n---\n\
+        apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: good, namespace: a}\n\
+        spec: {groups: [{name: g, rules: [{record: good, expr: 'rate(x[5m])'}]}]}\n";
+    std::fs::write(&file, text)?;
+    let arguments = ["operator", "render", file.to_str().unwrap_or_default(), "--prometheus", "a/k8s"];
+    let output = folder.lab(&arguments).output()?;
+    let (config, said) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    ensure!(output.status.success(), "{said}");
+    let config = wire::yaml::first_document(&config)?;
+    let job = &config["scrape_configs"][0];
+    ensure!(job["job_name"] == "serviceMonitor/a/m/0" && job["params"] == json!({"true": ["1"]}), "{job}");
+    ensure!(job["scrape_interval"].is_null() && config["global"]["scrape_interval"] == "30s", "{config}");
+    let output = folder.lab(&[&arguments[..], &["--rules"]].concat()).output()?;
+    let (rules, said) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    ensure!(rules.contains("record: good") && !rules.contains("rat("), "{rules}");
+    let expected =
+        "PrometheusRule a/typo is rejected: group \"g\", rule 0: could not parse expression: 1:1: parse error: unknown function";
+    ensure!(said.contains(expected), "{said}");
+    Ok(())
+}
+
 fn refused() -> Result<()> {
     let folder = Folder::new()?;
     let file = folder.path().join("f.yaml");
     for (text, name, expected) in [
         ("a: [", "a/b", "f.yaml:"),
         ("kind: Prometheus\nmetadata: {name: x, namespace: y}\n", "a/b", "there is no Prometheus \"a/b\" in these files"),
+        ("kind: A\nspec:\n  a: 1\n  a: 2\n", "a/b", "f.yaml:4:3: key \"a\" is given twice, in line 3 and in line 4"),
+        ("kind: A\nspec:\n  interval: {{ .Values.interval }}\n", "a/b", "f.yaml:3:13: {{ .Values.interval }} is a template"),
+        ("kind: A\nmetadata:\n  name: '{{ .Release.Name }}-x'\n", "a/b", "f.yaml:3:9: \"{{ .Release.Name }}-x\" is a template"),
     ] {
         std::fs::write(&file, text)?;
         let output = folder.lab(&["operator", "render", file.to_str().unwrap_or_default(), "--prometheus", name]).output()?;

@@ -24,6 +24,9 @@ const OTHER_TYPE: f64 = 0.7;
 const FACTOR: usize = 2;
 /// Fewer series than this change as they like.
 const FEW: usize = 10;
+/// So many pairs of metrics are compared for renames; of more only those that are known are found. It is two thousand gone and two
+/// thousand new.
+const MOST_PAIRS: usize = 4_000_000;
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -226,6 +229,10 @@ pub struct Diff {
     pub not_read: Vec<(usize, Checked)>,
     /// Metrics that were looked for on neither side, because the pages of their jobs are not at hand.
     pub not_at_hand: BTreeSet<crate::NotAtHand>,
+    /// How many metrics are gone and how many are new, where these are too many to be compared with each other: then only known renames
+    /// are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<(usize, usize)>,
 }
 
 impl Diff {
@@ -347,10 +354,15 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
     let gone: Vec<&String> = before.families.keys().filter(|name| !after.families.contains_key(*name)).collect();
     let new: Vec<&String> = after.families.keys().filter(|name| !before.families.contains_key(*name)).collect();
     let mut pairs: Vec<(f64, &String, &String)> = Vec::new();
-    for old in &gone {
+    for (was, is) in known {
+        if let (Ok(old), Ok(young)) = (gone.binary_search(&was), new.binary_search(&is)) {
+            pairs.push((1.0, gone[old], new[young]));
+        }
+    }
+    let not_compared = (gone.len().saturating_mul(new.len()) > MOST_PAIRS).then_some((gone.len(), new.len()));
+    for old in gone.iter().filter(|_| not_compared.is_none()) {
         for young in &new {
-            let told = known.iter().any(|(was, is)| was == *old && is == *young);
-            let alike = if told { 1.0 } else { likeness((old, &before.families[*old]), (young, &after.families[*young])) };
+            let alike = likeness((old, &before.families[*old]), (young, &after.families[*young]));
             if alike >= ALIKE {
                 pairs.push((alike, old, young));
             }
@@ -388,7 +400,7 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
         changes.extend(rules::diff(before, after, &renamed).into_iter().filter(|change| !became(change)));
     }
     changes.sort_by(|a, b| a.metric().cmp(b.metric()));
-    let mut found = Diff { changes, ..Diff::default() };
+    let mut found = Diff { changes, not_compared, ..Diff::default() };
     if !readers.is_empty() {
         found.effects(readers, sides, page);
     }
@@ -453,6 +465,17 @@ mod tests {
         ] {
             assert_eq!(told(&before, &after), expected);
         }
+    }
+
+    #[test]
+    fn of_very_many_metrics_only_known_renames_are_found() {
+        let page = |prefix: &str| (0..3_000).map(|number| format!("{prefix}_{number}_total 1\n")).collect::<String>();
+        let (before, after) = (shape(&page("old")), shape(&page("new")));
+        let known = [("old_7_total".to_owned(), "new_7_total".to_owned())];
+        let found = diff(&before, &after, &[], &known);
+        assert_eq!(found.not_compared, Some((3_000, 3_000)));
+        assert_eq!(found.changes.len(), 2 * 2_999 + 1);
+        assert!(found.changes.iter().any(|change| matches!(change, Change::Renamed { to, .. } if to == "new_7_total")));
     }
 
     #[test]

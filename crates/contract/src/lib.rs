@@ -12,6 +12,7 @@ mod diff;
 mod expression;
 mod findings;
 mod outcome;
+mod page;
 mod readers;
 mod rules;
 mod schema;

@@ -44,7 +44,18 @@ pub struct Shape {
 }
 
 /// The suffixes of a histogram's or summary's parts.
-const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
+pub(crate) const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
+
+/// A finite number as bits whose order is that of the numbers: signs turned.
+pub(crate) fn finite_bits(number: f64) -> Option<u64> {
+    let bits = number.to_bits();
+    number.is_finite().then_some(if number.is_sign_negative() { !bits } else { bits | 1 << 63 })
+}
+
+/// The number of such bits.
+pub(crate) fn of_bits(bits: u64) -> f64 {
+    f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits })
+}
 
 impl Shape {
     /// That of a page of metrics.
@@ -95,11 +106,7 @@ impl Shape {
             let (family, seen, bounds) = families.entry(name.to_owned()).or_default();
             family.kind = kind(name);
             let mut labels = one.labels.clone();
-            if let Some(bound) = labels.remove("le").and_then(|text| text.parse::<f64>().ok()).filter(|bound| bound.is_finite()) {
-                // Of finite numbers the order of bits, signs turned, is their order.
-                let bits = bound.to_bits();
-                bounds.insert(if bound.is_sign_negative() { !bits } else { bits | 1 << 63 });
-            }
+            bounds.extend(labels.remove("le").and_then(|text| text.parse().ok()).and_then(finite_bits));
             labels.remove("quantile");
             family.labels.extend(labels.keys().cloned());
             for (label, value) in labels.iter().filter(|(label, _)| Values::are_few(label)) {
@@ -119,8 +126,7 @@ impl Shape {
         }
         let families = families.into_iter().map(|(name, (mut family, seen, bounds))| {
             family.series = Some(seen.len());
-            let number = |bits: u64| f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits });
-            family.bounds = bounds.into_iter().map(number).collect();
+            family.bounds = bounds.into_iter().map(of_bits).collect();
             (name, family)
         });
         Self { families: families.collect(), with_target, rules: None }

@@ -38,6 +38,38 @@ pub struct ParseError {
     pub why: String,
 }
 
+/// What a line of a page says.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// A family's type.
+    Type(&'a str, Kind),
+    /// A family's help text, with its escapes.
+    Help(&'a str, &'a str),
+    /// A sample: its metric, and its labels' names and values, these with their escapes and in the order of the page.
+    Sample(&'a str, &'a [(&'a str, &'a str, bool)]),
+}
+
+/// Reads a page and keeps nothing of it: each line is handed on as it is read. What is left out is returned.
+///
+/// # Errors
+/// As [`parse`].
+pub fn each(text: &str, take: &mut dyn FnMut(Part<'_>)) -> Result<Vec<String>, ParseError> {
+    let mut scanner = Scanner::new(text);
+    while let Some(line) = scanner.next()? {
+        take(match line {
+            Line::Type(name, kind) => Part::Type(name, kind),
+            Line::Help(name, help) => Part::Help(name, help),
+            Line::Sample { name, .. } => Part::Sample(name, &scanner.labels),
+        });
+    }
+    Ok(scanner.notices)
+}
+
+/// A help text without its escapes.
+pub fn help_text(raw: &str) -> String {
+    raw.replace("\\n", "\n").replace("\\\\", "\\")
+}
+
 /// Reads a page; what is decided where it is odd is told in `scan.rs`.
 ///
 /// # Errors
@@ -51,7 +83,7 @@ pub fn parse(text: &str) -> Result<Exposition, ParseError> {
                 page.kinds.insert(name.to_owned(), kind);
             }
             Line::Help(name, help) => {
-                page.help.insert(name.to_owned(), help.replace("\\n", "\n").replace("\\\\", "\\"));
+                page.help.insert(name.to_owned(), help_text(help));
             }
             Line::Sample { name, value, .. } => {
                 let label = |(name, raw, escaped): &Pair<'_>| ((*name).to_owned(), unescaped(raw, *escaped).into_owned());
@@ -79,7 +111,13 @@ mod tests {
             ("1a 1", "line 1, column 1: expected a metric name"),
             ("a 1\n# EOF\nb 1", "line 3, column 1: there is something after # EOF"),
             ("a 1 soon", "line 1, column 5: \"soon\" is no timestamp"),
-            ("a infinity", "line 1, column 3: \"infinity\" is no number"),
+            ("a infinit", "line 1, column 3: \"infinit\" is no number"),
+            ("a 0x10", "line 1, column 3: \"0x10\" is no number"),
+            ("a 0x1p4", "line 1, column 3: \"0x1p4\" is no number"),
+            ("a 1_000", "line 1, column 3: \"1_000\" is no number"),
+            ("a +nan", "line 1, column 3: \"+nan\" is no number"),
+            ("a 1e400", "line 1, column 3: \"1e400\" is no number"),
+            ("a 1 inf", "line 1, column 5: \"inf\" is no timestamp"),
             ("a", "line 1, column 2: \"\" is no number"),
             ("a{x} 1", "line 1, column 4: expected '='"),
             ("a{=\"y\"} 1", "line 1, column 3: expected a label name or '}'"),
@@ -98,6 +136,12 @@ mod tests {
         };
         for (text, expected) in [
             ("a NaN\nb +Inf\nc -Inf\nd -1.5e3", vec!["a NaN", "b inf", "c -inf", "d -1500"]),
+            // Go takes them in any case, as Python and C print them.
+            (
+                "a nan\nb inf\nc -inf\nd +Infinity\ne NAN\nf -INFINITY\ng iNf",
+                vec!["a NaN", "b inf", "c -inf", "d inf", "e NaN", "f -inf", "g inf"],
+            ),
+            ("a 1.\nb .5\nc +1E3\nd -0", vec!["a 1", "b 0.5", "c 1000", "d -0"]),
             // Timestamps are read and not kept, of milliseconds or of seconds.
             ("a 1 1700000000000\nb 2 1700000000.5\nc 3 -5", vec!["a 1", "b 2", "c 3"]),
             // OpenMetrics: exemplars, units, an end.

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: this crate knows neither Kubernetes nor KubeVirt, and opens no files.
 
+mod diff;
 mod exposition;
 mod generated;
 pub mod go_regex;
@@ -18,13 +19,14 @@ mod rendering;
 mod scan;
 mod series;
 
-pub use exposition::{Exposition, ParseError, parse};
+pub use diff::diff;
+pub use exposition::{Exposition, ParseError, Part, each, help_text, parse};
 pub use names::nearest;
 pub use normal::{Names, Normaliser};
 pub use prometheus::{ActiveAlert, Client, Fetch, FetchError, Fetched, HttpError, RuleState, Target, Targets};
 pub use record::Recorder;
 pub use redaction::{LabelRedaction, Pattern, Redaction, RedactionError, Redactor, Replacement};
 pub use registry::{Collector, Family, Kind, Registry, Samples, Twice, go_float};
-pub use rendering::{diff, read, render};
+pub use rendering::{read, render};
 pub use scan::text;
 pub use series::{Labels, Sample, Series};

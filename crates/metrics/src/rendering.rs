@@ -1,4 +1,4 @@
-//! Series in normal form as text, for people and for snapshots: written, read, compared.
+//! Series in normal form as text, for people and for snapshots: written and read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -152,39 +152,6 @@ impl PartialOrd for Bound<'_> {
     }
 }
 
-/// Lines that one text has and the other has not, as `-` and `+` lines in order; empty where they are equal.
-pub fn diff(expected: &str, found: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
-    // Longest common subsequence by dynamic programming over what is left between equal ends.
-    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
-    let (old, new) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
-    let width = new.len() + 1;
-    let mut table = vec![0u32; (old.len() + 1) * width];
-    for i in (0..old.len()).rev() {
-        for j in (0..new.len()).rev() {
-            table[i * width + j] = if old[i] == new[j] {
-                table[(i + 1) * width + j + 1] + 1
-            } else {
-                table[(i + 1) * width + j].max(table[i * width + j + 1])
-            };
-        }
-    }
-    let (mut i, mut j, mut out) = (0, 0, String::new());
-    while i < old.len() || j < new.len() {
-        if i < old.len() && j < new.len() && old[i] == new[j] {
-            (i, j) = (i + 1, j + 1);
-        } else if j == new.len() || (i < old.len() && table[(i + 1) * width + j] >= table[i * width + j + 1]) {
-            let _ = writeln!(out, "- {}", old[i]);
-            i += 1;
-        } else {
-            let _ = writeln!(out, "+ {}", new[j]);
-            j += 1;
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,9 +193,4 @@ mod tests {
         assert_eq!(render(&all), "h_bucket\n  all {job=\"j\"}\n  {verb=\"GET\"} le 2 10 +Inf\n  {verb=\"LIST\"} le +Inf\n");
     }
 
-    #[test]
-    fn a_diff_shows_what_went_and_what_came() {
-        assert_eq!(diff("a\nb\nc\n", "a\nx\nc\n"), "- b\n+ x\n");
-        assert_eq!(diff("a\n", "a\n"), "");
-    }
 }

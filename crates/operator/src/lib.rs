@@ -30,6 +30,7 @@ mod selection;
 mod service_discovery;
 mod service_monitor;
 mod status;
+mod templates;
 pub mod types;
 mod version;
 

@@ -12,6 +12,7 @@ use crate::enforcement;
 use crate::relabel::is_label_name;
 use crate::scrape::duration;
 use crate::selection::select;
+use crate::templates;
 use crate::version::Version;
 
 /// What a ConfigMap of rules holds at most, in bytes (prometheus-operator `pkg/prometheus/rules.go`: half of 1 MiB).
@@ -163,15 +164,20 @@ fn check_durations(of: &Value, fields: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether labels or annotations have names that they may have, and texts that could be templates.
-fn check_names(of: &Value, what: &str, version: Version) -> Result<(), String> {
+/// Whether labels or annotations of an alert are templates that Prometheus can parse.
+fn check_templates(of: &Value, what: &str) -> Result<(), String> {
     for (name, text) in of.as_object().into_iter().flatten() {
+        let text = text.as_str().unwrap_or_default();
+        templates::check(text).map_err(|why| format!("{what} {name:?}: error parsing template: {why}"))?;
+    }
+    Ok(())
+}
+
+/// Whether labels or annotations have names that they may have.
+fn check_names(of: &Value, what: &str, version: Version) -> Result<(), String> {
+    for (name, _) in of.as_object().into_iter().flatten() {
         if !is_label_name(name, version) || (what == "label" && name == "__name__") {
             return Err(format!("invalid {what} name: {name}"));
-        }
-        let text = text.as_str().unwrap_or_default();
-        if text.matches("{{").count() > text.matches("}}").count() {
-            return Err(format!("{what} {name:?}: an action of the template is not closed"));
         }
     }
     Ok(())
@@ -221,7 +227,13 @@ fn check_rule(rule: &Value, version: Version) -> Result<(), String> {
     }
     check_durations(rule, &["for", "keep_firing_for"])?;
     check_names(&rule["labels"], "label", version)?;
-    check_names(&rule["annotations"], "annotation", version)
+    check_names(&rule["annotations"], "annotation", version)?;
+    // Those of a rule that records are texts.
+    if text("alert").is_empty() {
+        return Ok(());
+    }
+    check_templates(&rule["labels"], "label")?;
+    check_templates(&rule["annotations"], "annotation")
 }
 
 #[cfg(test)]
@@ -265,7 +277,14 @@ mod tests {
             (json!({"record": "r", "expr": "rate(up)"}), "expected type range vector"),
             (json!({"record": "a-b", "expr": "up"}), "invalid recording rule name"),
             (json!({"alert": "A", "expr": "up", "labels": {"a-b": "x"}}), "invalid label name: a-b"),
-            (json!({"alert": "A", "expr": "up", "annotations": {"summary": "{{ $value"}}), "not closed"),
+            (
+                json!({"alert": "A", "expr": "up", "annotations": {"summary": "{{ $value"}}),
+                "annotation \"summary\": error parsing template: unclosed action",
+            ),
+            (
+                json!({"alert": "A", "expr": "up", "annotations": {"summary": "{{ humanise $value }}"}}),
+                "function \"humanise\" not defined",
+            ),
         ] {
             let error = groups(&group(rule), old).unwrap_err();
             assert!(error.contains(expected), "{error}");

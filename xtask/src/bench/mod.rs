@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod change;
+mod diff;
 mod faults;
 mod record;
 mod server;
@@ -30,6 +31,8 @@ enum Target {
     Vms,
     /// Reading pages of metrics and writing them in normal form, beside promtool.
     Record,
+    /// What differs between two pages of a million series.
+    Diff,
     /// Whether the ledger equals the clients' counters, after a million requests under every kind of fault.
     Exact,
 }
@@ -45,6 +48,7 @@ impl Target {
             Self::Soak => "## The fault proxy, for an hour",
             Self::Vms => "## Virtual machines",
             Self::Record => "## Pages of metrics in normal form",
+            Self::Diff => "## Differences of large pages",
             Self::Exact => "## The ledger against the clients' counters",
         }
     }
@@ -127,6 +131,10 @@ impl Bench {
                 .args(["build", "--quiet", "--release", "--package", "lab", "--package", "fault-proxy"])
                 .status()?;
             ensure!(built.success(), "the release build failed");
+        }
+        if self.target == Target::Diff {
+            write_part(root, self.target, &diff::run(root)?)?;
+            return Ok(ExitCode::SUCCESS);
         }
         if self.target == Target::Soak {
             if let Some(text) = faults::soak(root, self.minutes)? {
@@ -217,6 +225,7 @@ fn write_part(root: &Path, target: Target, text: &str) -> Result<()> {
         Target::Operator,
         Target::Vms,
         Target::Record,
+        Target::Diff,
     ] {
         let body = if of == target { Some(text.trim().to_owned()) } else { part(of) };
         if let Some(body) = body {

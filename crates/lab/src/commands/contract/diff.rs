@@ -26,6 +26,9 @@ enum Format {
     Markdown,
 }
 
+/// How many differences the text has; nobody reads more.
+const SHOWN: usize = 5_000;
+
 #[derive(Args)]
 pub(crate) struct DiffCommand {
     /// As it was: a release, a page of metrics, an answer of /api/v1/series, a snapshot, lab:NAME, or the URL of a Prometheus.
@@ -128,9 +131,15 @@ impl DiffCommand {
 
     fn text(&self, found: &Diff, readers: &Readers) -> String {
         let mut out = String::new();
-        for change in &found.changes {
+        for change in found.changes.iter().take(SHOWN) {
             let mark = if change.breaks() { '!' } else { ' ' };
             let _ = writeln!(out, "{mark} {change}");
+        }
+        if let Some(more) = found.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            let _ = writeln!(out, "{more} more are left out; --format json has all");
+        }
+        if let Some((gone, new)) = found.not_compared {
+            let _ = writeln!(out, "{gone} metrics are gone and {new} are new: too many to look for renames that are not known");
         }
         for (word, effects) in [("broken", &found.broken), ("already broken before", &found.broken_before)] {
             for effect in effects {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, bail};
 use contract::{OF_TARGET, Owned, Page, Schema, Shape, Shaped, Values};
 use kubevirt::Release;
-use metrics::{Client, Exposition, Kind, Labels, Normaliser, Recorder, Redactor, Series};
+use metrics::{Client, Kind, Labels, Normaliser, Recorder, Redactor, Series};
 use regex::Regex;
 use serde_json::Value;
 
@@ -198,8 +198,8 @@ pub(super) fn renames() -> Result<Vec<(String, String)>> {
 
 /// What is in a file.
 enum Read {
-    /// A page of metrics.
-    Page(Exposition),
+    /// The text of a page of metrics.
+    Page(String),
     /// Series as Prometheus has them: an answer of `/api/v1/series`, or a snapshot.
     Series(Vec<Series>),
 }
@@ -256,15 +256,17 @@ fn read(path: &Path) -> Result<Read> {
             .map_err(|_| Failure::new(Exit::Usage, format!("{shown}: this is no answer of /api/v1/series")))?;
         return Ok(Read::Series(series.into_iter().map(Series::from_labels).collect()));
     }
-    let page = metrics::parse(&text).map_err(|error| wrong(path, &error))?;
-    tell(path, &page.notices);
-    Ok(Read::Page(page))
+    Ok(Read::Page(text))
 }
 
 /// What a file has: a page of metrics, what Prometheus answers at `/api/v1/series`, or a snapshot.
 pub(super) fn of_file(path: &Path) -> Result<Shape> {
     Ok(match read(path)? {
-        Read::Page(page) => Shape::of_page(&page),
+        Read::Page(text) => {
+            let (shape, notices) = Shape::of_text(&text).map_err(|error| wrong(path, &error))?;
+            tell(path, &notices);
+            shape
+        }
         Read::Series(series) => Shape::of_series(&series),
     })
 }
