@@ -214,7 +214,8 @@ impl Check {
             for (file, contents) in &files.read {
                 let checked: Vec<Checked> = contents.readers.iter().map(|reader| Checked::of(reader, &with)).collect();
                 let read: BTreeSet<&String> = checked.iter().flat_map(|one| one.outcome.metrics()).collect();
-                let own = at_hand.pages.iter().flat_map(|page| page.schema.names());
+                let own =
+                    at_hand.pages.iter().flat_map(|page| page.schema.names()).filter(|name| !source::is_of_any_program(name));
                 let nobody: BTreeSet<String> = own.map(str::to_owned).filter(|name| !read.contains(name)).collect();
                 compared.push(Compared { file, against, checked, nobody: nobody.into_iter().collect() });
             }

@@ -120,6 +120,11 @@ pub(crate) fn page_of_release(release: &Release) -> Result<Page> {
 const OF_SCRAPE: [&str; 5] =
     ["up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"];
 
+/// Whether every program has a metric of this name: nobody has to read it.
+pub(super) fn is_of_any_program(name: &str) -> bool {
+    OF_GO.iter().any(|start| name.starts_with(start)) || OF_SCRAPE.contains(&name)
+}
+
 /// Adds the series of each scrape, with these labels besides those that targets always have.
 fn scraped(schema: &mut Schema, more: &[&str]) {
     for name in OF_SCRAPE {
