@@ -41,7 +41,9 @@ pub(crate) fn prometheus() -> Result<Prometheus> {
     });
     found.clone().map_err(|why| match network() || std::env::var_os("LAB_PROMETHEUS").is_some() {
         true => anyhow::Error::msg(why),
-        false => NotRun(format!("it needs a Prometheus; `cargo xtask lab up` fetches one, and so does {NETWORK}=1: {why}")).into(),
+        false => {
+            NotRun(format!("it needs a Prometheus; `cargo xtask lab up` fetches one, and so does {NETWORK}=1: {why}")).into()
+        }
     })
 }
 

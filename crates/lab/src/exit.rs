@@ -51,7 +51,10 @@ pub const TABLE: &[(Exit, &str)] = &[
         Exit::NotAllRead,
         "nothing that was read is missing, but a file or an expression could not be read, or with --strict not every metric was looked for",
     ),
-    (Exit::NotRunnable, "a scenario cannot be run on that provider or release, and nothing worse happened; `--allow-not-runnable` makes it 0"),
+    (
+        Exit::NotRunnable,
+        "a scenario cannot be run on that provider or release, and nothing worse happened; `--allow-not-runnable` makes it 0",
+    ),
     (Exit::Interrupted, "interrupted (Ctrl-C)"),
     (Exit::Terminated, "asked to end (SIGTERM), for example by the deadline of a CI system; what was known was written"),
 ];

@@ -86,7 +86,8 @@ pub fn rules(release: &Release) -> Result<contract::Rules> {
 /// When the manifest cannot be read: a bug.
 pub fn rule_readers(release: &Release) -> Result<Vec<Reader>> {
     let Some(object) = rule_object(release)? else { return Ok(Vec::new()) };
-    let found = contract::readers(&object.to_string()).map_err(|error| anyhow::anyhow!("{}: {}", release.release, error.message))?;
+    let found =
+        contract::readers(&object.to_string()).map_err(|error| anyhow::anyhow!("{}: {}", release.release, error.message))?;
     Ok(found.readers.into_iter().filter(|reader| reader.records.is_some()).collect())
 }
 

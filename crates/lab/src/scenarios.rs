@@ -94,12 +94,8 @@ impl Loaded {
     pub fn jobs_on(&self, releases: impl Fn(&Variation) -> Vec<String>) -> Vec<Job> {
         let of = |variation: Variation| {
             let releases = releases(&variation);
-            let job = move |release| Job {
-                name: self.name.clone(),
-                file: self.path.clone(),
-                variation: variation.clone(),
-                release,
-            };
+            let job =
+                move |release| Job { name: self.name.clone(), file: self.path.clone(), variation: variation.clone(), release };
             releases.into_iter().map(job)
         };
         self.scenario.variations().into_iter().flat_map(of).collect()
@@ -238,11 +234,7 @@ pub(crate) async fn probe(
 ///
 /// # Errors
 /// When the lab does not start.
-pub(crate) async fn run_mutant(
-    job: &Job,
-    prometheus: &Prometheus,
-    interrupted: &CancellationToken,
-) -> Result<Option<Report>> {
+pub(crate) async fn run_mutant(job: &Job, prometheus: &Prometheus, interrupted: &CancellationToken) -> Result<Option<Report>> {
     let (_folder, bench) = start(job, prometheus).await?;
     let name = job.name_with_variant();
     let provider = ProviderName::Embedded.word();
@@ -271,9 +263,11 @@ pub enum Pending {
 pub fn compare(report: &mut Report, loaded: &Loaded, folder: &Path, pending: Pending) -> Result<()> {
     for snapshot in &mut report.snapshots {
         let differs = format!("snapshot {}", snapshot.name);
-        let declared = loaded.scenario.parity.iter().any(|declared| {
-            declared.differs == differs && declared.on.is_none_or(|on| on.word() == report.provider)
-        });
+        let declared = loaded
+            .scenario
+            .parity
+            .iter()
+            .any(|declared| declared.differs == differs && declared.on.is_none_or(|on| on.word() == report.provider));
         let file = folder.join(format!("{}.snap", snapshot_name(&loaded.name, &report.release, &snapshot.name)));
         snapshot.file = Some(file.display().to_string());
         // What may differ from provider to provider is compared with the file of the embedded lab alone.

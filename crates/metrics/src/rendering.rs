@@ -192,5 +192,4 @@ mod tests {
         ];
         assert_eq!(render(&all), "h_bucket\n  all {job=\"j\"}\n  {verb=\"GET\"} le 2 10 +Inf\n  {verb=\"LIST\"} le +Inf\n");
     }
-
 }

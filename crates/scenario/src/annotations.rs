@@ -44,7 +44,9 @@ pub fn github(reports: &[Report]) -> String {
             }
         }
         match &report.ending {
-            Ending::Completed if report.lines.is_empty() => out.push_str(&command("error", report, None, "nothing was looked at")),
+            Ending::Completed if report.lines.is_empty() => {
+                out.push_str(&command("error", report, None, "nothing was looked at"))
+            }
             Ending::Completed => {}
             Ending::NotRunnable { why } => out.push_str(&command("warning", report, None, &format!("not runnable: {why}"))),
             Ending::LabFailed { why } => out.push_str(&command("error", report, None, &format!("the lab failed: {why}"))),

@@ -283,20 +283,16 @@ pub fn reruns(variation: &Variation) -> Vec<Rerun> {
         let only_one = steps.iter().filter(|step| matches!(step.value, Step::Fault(_))).count() == 1;
         let left = steps.iter().filter(|step| !is_about(&step.value, &rule.name));
         let left = left.filter(|step| !(only_one && matches!(step.value, Step::ClearFaults)));
-        reruns.push(Rerun {
-            what: format!("without fault {:?}", rule.name),
-            at: *at,
-            variation: with(left.cloned().collect()),
-        });
+        reruns.push(Rerun { what: format!("without fault {:?}", rule.name), at: *at, variation: with(left.cloned().collect()) });
         if let Some(first) = rule.budget.first {
             let mut doubled = rule.clone();
             doubled.budget.first = Some(first * 2);
             let mut changed = steps.clone();
             changed[index].value = Step::Fault(doubled);
             // That it is spent later is not what the expectations are about.
-            let changed = changed.into_iter().filter(|step| {
-                !matches!(&step.value, Step::Wait(Wait { state: State::FaultSpent(name), .. }) if *name == rule.name)
-            });
+            let changed = changed.into_iter().filter(
+                |step| !matches!(&step.value, Step::Wait(Wait { state: State::FaultSpent(name), .. }) if *name == rule.name),
+            );
             reruns.push(Rerun {
                 what: format!("fault {:?}: first {first} → {}", rule.name, first * 2),
                 at: *at,
@@ -321,20 +317,41 @@ mod tests {
     fn every_number_label_and_name_is_changed_once() {
         for (expectation, expected) in [
             ("query: {expr: up}", vec!["at least one series → none"]),
-            ("query: {expr: up, equals: 2, series: 1, labels: {pod: a}}", vec!["equals 2 → 3", "series 1 → 2", "label pod \"a\" → \"mutant\""]),
+            (
+                "query: {expr: up, equals: 2, series: 1, labels: {pod: a}}",
+                vec!["equals 2 → 3", "series 1 → 2", "label pod \"a\" → \"mutant\""],
+            ),
             ("query: {expr: up, atLeast: 1, atMost: 3}", vec!["at least 1 → below 1", "at most 3 → above 3"]),
             ("targets: {allUp: true}", vec!["all targets → no target"]),
             ("targets: {count: 8}", vec!["count 8 → 9"]),
-            ("alerts: {names: [VirtAPIDown], state: inactive}", vec!["state inactive → firing", "alert VirtAPIDown → VirtAPIDownMutant"]),
+            (
+                "alerts: {names: [VirtAPIDown], state: inactive}",
+                vec!["state inactive → firing", "alert VirtAPIDown → VirtAPIDownMutant"],
+            ),
             ("notification: {alert: 'Virt*', count: 0}", vec!["count 0 → 1"]),
-            ("notification: {alert: 'Virt*', labels: {a: b}}", vec!["at least one → count 0", "alert Virt* → Virt*Mutant", "label a \"b\" → \"mutant\""]),
-            ("rules: {health: ok, count: 2, firing: [VirtAPIDown]}", vec!["count 2 → 3", "one more fires", "VirtAPIDown does not fire"]),
-            ("logs: {pod: virt-api, contains: [a, b], count: 2}", vec!["count 2 → 3", "contains \"a\" → \"mutant\"", "contains \"b\" → \"mutant\""]),
+            (
+                "notification: {alert: 'Virt*', labels: {a: b}}",
+                vec!["at least one → count 0", "alert Virt* → Virt*Mutant", "label a \"b\" → \"mutant\""],
+            ),
+            (
+                "rules: {health: ok, count: 2, firing: [VirtAPIDown]}",
+                vec!["count 2 → 3", "one more fires", "VirtAPIDown does not fire"],
+            ),
+            (
+                "logs: {pod: virt-api, contains: [a, b], count: 2}",
+                vec!["count 2 → 3", "contains \"a\" → \"mutant\"", "contains \"b\" → \"mutant\""],
+            ),
             ("logs: {pod: virt-api, contains: [a], count: 0}", vec!["count 0 → 1"]),
             ("why: {ask: up, contains: a}", vec!["contains \"a\" → \"a mutant\""]),
             ("page: {pod: virt-api, metric: kubevirt_info, labels: {code: a}, atMostSeries: 0}", vec!["at most 0 series → 1"]),
-            ("page: {pod: virt-api, metric: kubevirt_info, series: 1, equals: 1, labels: {code: a}}", vec!["series 1 → 2", "equals 1 → 2", "label code \"a\" → \"mutant\""]),
-            ("object: {resource: pods, fields: {status.phase: Running}}", vec!["at least one → none", "field status.phase \"Running\" → \"mutant\""]),
+            (
+                "page: {pod: virt-api, metric: kubevirt_info, series: 1, equals: 1, labels: {code: a}}",
+                vec!["series 1 → 2", "equals 1 → 2", "label code \"a\" → \"mutant\""],
+            ),
+            (
+                "object: {resource: pods, fields: {status.phase: Running}}",
+                vec!["at least one → none", "field status.phase \"Running\" → \"mutant\""],
+            ),
             ("contract: {reads: [up]}", vec!["reads also kubevirt_mutant"]),
         ] {
             assert_eq!(mutants(expectation), expected, "{expectation}");

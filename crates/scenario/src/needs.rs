@@ -120,10 +120,7 @@ mod tests {
             of("steps: [{fault: {name: a, match: {}, effect: {refuse: {}}}}, {wait: {up: true}}]"),
             [Need::Faults, Need::Refusals]
         );
-        assert_eq!(
-            of("steps: [{wait: {up: true}}]\nexpect: [{notification: {alert: VirtAPIDown}}]"),
-            [Need::Notifications]
-        );
+        assert_eq!(of("steps: [{wait: {up: true}}]\nexpect: [{notification: {alert: VirtAPIDown}}]"), [Need::Notifications]);
         assert_eq!(of("steps: [{wait: {up: true}}]\nexpect: [{contract: {reads: [up]}}]"), [Need::Catalogue]);
     }
 }

@@ -11,7 +11,8 @@ impl Version {
     fn read(text: &str) -> Option<(Self, usize)> {
         let digits = text.trim().trim_start_matches('v');
         let end = digits.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(digits.len());
-        let parts: Vec<u64> = digits[..end].trim_end_matches('.').split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let parts: Vec<u64> =
+            digits[..end].trim_end_matches('.').split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let mut version = [0; 3];
         // A build is called after its date where it has no version: 20260822.
         let is_date = parts.len() == 1 && parts[0] > 1_000;

@@ -280,7 +280,9 @@ impl fmt::Display for Report {
             let file = snapshot.file.as_deref().unwrap_or(&snapshot.name);
             match &snapshot.state {
                 SnapshotState::Taken | SnapshotState::Same => {}
-                SnapshotState::Declared => writeln!(f, "          --    snapshot {} may differ here, as declared", snapshot.name)?,
+                SnapshotState::Declared => {
+                    writeln!(f, "          --    snapshot {} may differ here, as declared", snapshot.name)?
+                }
                 SnapshotState::Written => writeln!(f, "          ok    {file} is written")?,
                 SnapshotState::New { diff } => {
                     writeln!(f, "          NEW   {file} does not exist; `scenario review` accepts it")?;
@@ -345,8 +347,7 @@ impl Summary {
             *count += 1;
             summary.worst = summary.worst.max(Some(verdict));
             summary.unchecked += report.unchecked();
-            summary.changed_snapshots +=
-                report.snapshots.iter().filter(|snapshot| snapshot.state.pending().is_some()).count();
+            summary.changed_snapshots += report.snapshots.iter().filter(|snapshot| snapshot.state.pending().is_some()).count();
         }
         summary
     }
@@ -390,7 +391,12 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 pub(crate) fn samples() -> Vec<Report> {
     let place = Some(Place { line: 7, column: 5 });
-    let line = |at, what: &str, outcome| Line { at: Duration::from_secs(at), took: Duration::from_secs(1), place, ..Line::new(what.to_owned(), outcome) };
+    let line = |at, what: &str, outcome| Line {
+        at: Duration::from_secs(at),
+        took: Duration::from_secs(1),
+        place,
+        ..Line::new(what.to_owned(), outcome)
+    };
     let ok = || line(1, "all targets up", Outcome::Passed { seen: "8 of 8 targets up".to_owned(), otherwise: None });
     let absent = line(
         2,
@@ -401,7 +407,13 @@ pub(crate) fn samples() -> Vec<Report> {
         file: Some(format!("scenarios/{name}.yaml")),
         ..Report::new(name, "v1.9.0", "embedded", ending)
     };
-    let snapshot = |state| SnapshotText { name: "a".to_owned(), text: "x\n".to_owned(), place, file: Some("snapshots/a.snap".to_owned()), state };
+    let snapshot = |state| SnapshotText {
+        name: "a".to_owned(),
+        text: "x\n".to_owned(),
+        place,
+        file: Some("snapshots/a.snap".to_owned()),
+        state,
+    };
     vec![
         Report {
             lines: vec![ok(), absent, line(3, "notified", Outcome::Unchecked { why: "no receiver".to_owned() })],
@@ -435,7 +447,14 @@ mod tests {
         let verdicts: Vec<Verdict> = samples.iter().map(Report::verdict).collect();
         assert_eq!(verdicts, Verdict::ALL);
         let summary = Summary::of(&samples);
-        let counts = [summary.passed, summary.failed, summary.lab_failed, summary.snapshot_changed, summary.not_runnable, summary.interrupted];
+        let counts = [
+            summary.passed,
+            summary.failed,
+            summary.lab_failed,
+            summary.snapshot_changed,
+            summary.not_runnable,
+            summary.interrupted,
+        ];
         assert_eq!(counts, [1; 6]);
         assert_eq!((summary.worst, summary.runs()), (Some(Verdict::Interrupted), 6));
         assert_eq!(Summary::of(&samples[..2]).worst, Some(Verdict::NotRunnable));

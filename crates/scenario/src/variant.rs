@@ -91,10 +91,9 @@ impl Variation {
                 continue;
             };
             line.outcome = match &line.outcome {
-                Outcome::Failed { why } if why.contains(&failing.says) => Outcome::Passed {
-                    seen: format!("fails, as it should: {why}"),
-                    otherwise: None,
-                },
+                Outcome::Failed { why } if why.contains(&failing.says) => {
+                    Outcome::Passed { seen: format!("fails, as it should: {why}"), otherwise: None }
+                }
                 Outcome::Failed { why } => {
                     Outcome::Failed { why: format!("it fails, but does not say {:?}: {why}", failing.says) }
                 }

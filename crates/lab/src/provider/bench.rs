@@ -13,8 +13,8 @@ use kubevirt::Release;
 use metrics::{RuleState, Sample, Target};
 use scenario::reconcile::{Counter, Hookless, Reading, Reconciliation, explain};
 use scenario::{
-    Catalogue as _, Delete, FaultUse, Lab, LabError, Need, Notification, ObjectCheck, PageAnswer, PodLog, PodPage, Report, Stand, Which,
-    nearest_known, not_runnable,
+    Catalogue as _, Delete, FaultUse, Lab, LabError, Need, Notification, ObjectCheck, PageAnswer, PodLog, PodPage, Report, Stand,
+    Which, nearest_known, not_runnable,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -92,19 +92,17 @@ impl ClusterBench {
         let version = kubevirt["status"]["observedKubeVirtVersion"].as_str().unwrap_or_default().to_owned();
         let known = Simulated.releases();
         let stand = match treat_as {
-            Some(wanted) => nearest_known(wanted, &known).filter(|stand| stand.reason.is_none()).map(|stand| Stand {
-                reason: Some("--treat-as says so".to_owned()),
-                ..stand
-            }),
+            Some(wanted) => nearest_known(wanted, &known)
+                .filter(|stand| stand.reason.is_none())
+                .map(|stand| Stand { reason: Some("--treat-as says so".to_owned()), ..stand }),
             None => nearest_known(&version, &known),
         };
         let Some(stand) = stand else {
             let why = format!("KubeVirt {} is not known", treat_as.unwrap_or(&version));
             bail!(Failure::new(Exit::Usage, why).hint(format!("known are {}", known.join(", "))));
         };
-        let treated_as = stand
-            .reason
-            .map(|reason| format!("the cluster runs KubeVirt {version}, treated as {}: {reason}", stand.release));
+        let treated_as =
+            stand.reason.map(|reason| format!("the cluster runs KubeVirt {version}, treated as {}: {reason}", stand.release));
         let release = Release::load(&stand.release)?;
         let cluster = why::Cluster::new(api.client().clone());
         let prometheus = cluster.prometheus_object(Some(&record.prometheus)).await?;

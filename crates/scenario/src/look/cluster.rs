@@ -102,8 +102,9 @@ impl Session<'_> {
     fn of_round(&self, wanted: &PageCheck, round: &OfMetric) -> Look {
         let samples = &round.meant;
         let sum: f64 = samples.iter().map(|sample| sample.value).sum();
-        let count = wanted.series.map_or(!samples.is_empty() || wanted.at_most_series.is_some(), |wanted| samples.len() == wanted)
-            && wanted.at_most_series.is_none_or(|most| samples.len() <= most);
+        let count =
+            wanted.series.map_or(!samples.is_empty() || wanted.at_most_series.is_some(), |wanted| samples.len() == wanted)
+                && wanted.at_most_series.is_none_or(|most| samples.len() <= most);
         let values = samples.iter().all(|sample| wanted.equals.is_none_or(|wanted| sample.value == wanted))
             && wanted.sum_at_least.is_none_or(|least| sum >= least);
         let seen = match samples.len() {
@@ -135,8 +136,7 @@ impl Session<'_> {
             })
             .count();
         let of_one = |object: &Value| {
-            let fields: Vec<String> =
-                wanted.fields.keys().map(|path| format!(" {path}={}", text(field(object, path)))).collect();
+            let fields: Vec<String> = wanted.fields.keys().map(|path| format!(" {path}={}", text(field(object, path)))).collect();
             format!("{}/{}{}", text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]), fields.concat())
         };
         let mut seen = format!("{fitting} of {} {}", objects.len(), wanted.resource);

@@ -171,11 +171,8 @@ fn list(samples: &[Sample]) -> String {
     if samples.is_empty() {
         return "no series".to_owned();
     }
-    let mut lines: Vec<String> = samples
-        .iter()
-        .take(SHOWN)
-        .map(|sample| format!("{} {}", sample.series, metrics::go_float(sample.value)))
-        .collect();
+    let mut lines: Vec<String> =
+        samples.iter().take(SHOWN).map(|sample| format!("{} {}", sample.series, metrics::go_float(sample.value))).collect();
     if samples.len() > SHOWN {
         lines.push(format!("and {} more", samples.len() - SHOWN));
     }

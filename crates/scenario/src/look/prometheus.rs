@@ -55,8 +55,7 @@ impl Session<'_> {
                 }
                 Some(name) => self.metric_could_be(name).await?,
                 None => {
-                    let of_name: Vec<String> =
-                        selectors::matchers(selector, "__name__").map(ToString::to_string).collect();
+                    let of_name: Vec<String> = selectors::matchers(selector, "__name__").map(ToString::to_string).collect();
                     self.there_are(&format!("{{{}}}", of_name.join(","))).await?
                 }
             };
@@ -153,12 +152,14 @@ impl Session<'_> {
                 AlertState::Pending | AlertState::Firing => of_name.iter().any(|rule| rule.state == state),
             };
             let healthy = of_name.iter().all(|rule| rule.health == "ok");
-            let with_labels = of_name.iter().flat_map(|rule| &rule.alerts).any(|alert| self.labels_fit(&wanted.labels, &alert.labels));
+            let with_labels =
+                of_name.iter().flat_map(|rule| &rule.alerts).any(|alert| self.labels_fit(&wanted.labels, &alert.labels));
             fine &= in_state && healthy && (wanted.labels.is_empty() || state == "inactive" || with_labels);
             for rule in &of_name {
                 let mut shown = format!("{name} {} ({})", rule.state, rule.health);
                 for alert in &rule.alerts {
-                    shown = format!("{shown}\n  {} {}", Series { name: String::new(), labels: alert.labels.clone() }, alert.state);
+                    shown =
+                        format!("{shown}\n  {} {}", Series { name: String::new(), labels: alert.labels.clone() }, alert.state);
                 }
                 seen.push(shown);
             }
@@ -185,8 +186,7 @@ impl Session<'_> {
         let meant = |name: &str| wanted.names.as_ref().is_none_or(|pattern| self.fits(pattern, name));
         let rules: Vec<&RuleState> = rules.iter().filter(|rule| meant(&rule.name)).collect();
         let mut ill = rules.iter().filter(|rule| rule.health != wanted.health.word());
-        let mut firing: Vec<&str> =
-            rules.iter().filter(|rule| rule.state == "firing").map(|rule| rule.name.as_str()).collect();
+        let mut firing: Vec<&str> = rules.iter().filter(|rule| rule.state == "firing").map(|rule| rule.name.as_str()).collect();
         firing.sort_unstable();
         firing.dedup();
         let shown = if firing.is_empty() { "none".to_owned() } else { firing.join(", ") };
@@ -242,8 +242,7 @@ impl Session<'_> {
             return Err("Prometheus knows no Alertmanager".to_owned());
         }
         let rules = self.rules().await?;
-        let meant: Vec<&RuleState> =
-            rules.iter().filter(|rule| !rule.state.is_empty() && self.fits(alert, &rule.name)).collect();
+        let meant: Vec<&RuleState> = rules.iter().filter(|rule| !rule.state.is_empty() && self.fits(alert, &rule.name)).collect();
         let evaluated = self.evaluated(&meant)?;
         Ok(format!("{evaluated}; Prometheus knows {}", super::counted(managers, "Alertmanager", "Alertmanagers")))
     }

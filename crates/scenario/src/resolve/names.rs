@@ -59,7 +59,13 @@ impl Resolver<'_> {
     }
 
     /// Checks a query: its syntax and types on each release, its metrics on all of them together, its labels.
-    pub(super) fn query(&mut self, at: Option<Place>, expression: &str, labels: &BTreeMap<String, Written<Pattern>>, on: &Releases) {
+    pub(super) fn query(
+        &mut self,
+        at: Option<Place>,
+        expression: &str,
+        labels: &BTreeMap<String, Written<Pattern>>,
+        on: &Releases,
+    ) {
         let mut missing: Option<Vec<(String, String)>> = None;
         let mut result_labels: Option<BTreeSet<String>> = Some(BTreeSet::new());
         for release in on.all() {

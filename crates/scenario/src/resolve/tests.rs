@@ -183,14 +183,20 @@ fn every_vacuous_line_is_refused() {
 #[test]
 fn all_problems_of_a_file_are_reported() {
     let text = "description: x\ngiven: {kubevirt: [v9], stack: big}\nsteps:\n  - {}\n  - wait: {up: true, within: soon}\nexpect:\n  - targets: {}\n";
-    let lines: Vec<String> = problems(text).iter().map(|problem| problem.split(": ").next().unwrap_or_default().to_owned()).collect();
+    let lines: Vec<String> =
+        problems(text).iter().map(|problem| problem.split(": ").next().unwrap_or_default().to_owned()).collect();
     assert_eq!(lines, ["s.yaml:2:19", "s.yaml:2:32", "s.yaml:4:5", "s.yaml:5:30", "s.yaml:7:5"]);
 }
 
 #[test]
 fn the_schema_has_the_words_of_the_types_and_of_the_catalogue() {
     let schema = crate::schema(&Few).to_string();
-    for words in [r#"["v1.9.0","v1.8.0"]"#, r#"["one","two"]"#, r#"["inactive","pending","firing","resolved"]"#, r#"["none","small","full",null]"#] {
+    for words in [
+        r#"["v1.9.0","v1.8.0"]"#,
+        r#"["one","two"]"#,
+        r#"["inactive","pending","firing","resolved"]"#,
+        r#"["none","small","full",null]"#,
+    ] {
         assert!(schema.contains(words), "{words}");
     }
     for effect in <faults::Effect as wire::OneKey>::KEYS {

@@ -96,7 +96,8 @@ impl Lab for Played {
         ready(String::new())
     }
     fn pages<'a>(&'a self, pod: &'a str, _: usize) -> BoxFuture<'a, Result<Vec<PageAnswer>, LabError>> {
-        let page = |text: &str| PageAnswer { pod: pod.to_owned(), answer: Ok((200, text.to_owned())), content_type: String::new() };
+        let page =
+            |text: &str| PageAnswer { pod: pod.to_owned(), answer: Ok((200, text.to_owned())), content_type: String::new() };
         ready(self.page.map(page).into_iter().collect())
     }
     fn objects<'a>(&'a self, wanted: &'a ObjectCheck) -> BoxFuture<'a, Result<Vec<Value>, LabError>> {

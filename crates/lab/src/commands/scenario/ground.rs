@@ -45,10 +45,9 @@ impl Ground {
             Self::Cluster(bench) => {
                 let releases = &job.variation.scenario.given.kubevirt;
                 if !releases.all().iter().any(|release| release == bench.release()) {
-                    let there = bench.treated_as().map_or_else(
-                        || format!("the cluster runs KubeVirt {}", bench.release()),
-                        str::to_owned,
-                    );
+                    let there = bench
+                        .treated_as()
+                        .map_or_else(|| format!("the cluster runs KubeVirt {}", bench.release()), str::to_owned);
                     let why = format!("it is for KubeVirt {}, and {there}", releases.text());
                     return job.ended(self.provider(), Ending::NotRunnable { why });
                 }

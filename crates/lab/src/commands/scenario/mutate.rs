@@ -218,9 +218,9 @@ async fn one(task: &Task, prometheus: &tools::Prometheus, interrupted: &Cancella
             if report.verdict() != Verdict::Passed {
                 return Ok(Found { unusable: vec![report.to_string()], ..Found::default() });
             }
-            let mutants = probed.into_iter().map(|probed| {
-                mutant(job, probed.at, format!("{}: {}", probed.line, probed.what), probed.survived)
-            });
+            let mutants = probed
+                .into_iter()
+                .map(|probed| mutant(job, probed.at, format!("{}: {}", probed.line, probed.what), probed.survived));
             Ok(Found { mutants: mutants.collect(), unusable: Vec::new() })
         }
         Task::Rerun { job, what, at } => {

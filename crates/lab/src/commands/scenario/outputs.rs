@@ -26,9 +26,8 @@ pub(super) struct Outputs {
 
 /// Writes a file that a person asked for.
 pub(super) fn write(file: &Path, text: &str) -> Result<()> {
-    std::fs::write(file, text).map_err(|error| {
-        Failure::new(Exit::EnvironmentMissing, format!("cannot write {}: {error}", file.display())).into()
-    })
+    std::fs::write(file, text)
+        .map_err(|error| Failure::new(Exit::EnvironmentMissing, format!("cannot write {}: {error}", file.display())).into())
 }
 
 impl Outputs {
@@ -113,7 +112,10 @@ mod tests {
             (Verdict::NotRunnable, report(Ending::NotRunnable { why: "why-n".to_owned() }, Vec::new())),
             (Verdict::SnapshotChanged, Report { snapshots: vec![changed], ..report(Ending::Completed, vec![passed()]) }),
             (Verdict::LabFailed, report(Ending::LabFailed { why: "why-l".to_owned() }, Vec::new())),
-            (Verdict::Failed, report(Ending::Completed, vec![Line::new("it".to_owned(), Outcome::Failed { why: "why-f".to_owned() })])),
+            (
+                Verdict::Failed,
+                report(Ending::Completed, vec![Line::new("it".to_owned(), Outcome::Failed { why: "why-f".to_owned() })]),
+            ),
             (Verdict::Interrupted, report(Ending::Interrupted, vec![passed()])),
         ]
     }
@@ -151,8 +153,13 @@ mod tests {
             assert_eq!(json["summary"]["worst"], serde_json::to_value(verdict).unwrap());
             assert_eq!(json["runs"][0]["verdict"], serde_json::to_value(verdict).unwrap());
             let text = reports[0].to_string();
-            let marks = [("FAIL", Verdict::Failed), ("DIFF", Verdict::SnapshotChanged), ("not runnable there: why-n", Verdict::NotRunnable),
-                ("the lab failed: why-l", Verdict::LabFailed), ("interrupted", Verdict::Interrupted)];
+            let marks = [
+                ("FAIL", Verdict::Failed),
+                ("DIFF", Verdict::SnapshotChanged),
+                ("not runnable there: why-n", Verdict::NotRunnable),
+                ("the lab failed: why-l", Verdict::LabFailed),
+                ("interrupted", Verdict::Interrupted),
+            ];
             for (mark, of) in marks {
                 assert_eq!(text.contains(mark), of == verdict, "{mark}\n{text}");
             }
