@@ -282,9 +282,10 @@ fn of_one(metric: &str, before: &Shaped, after: &Shaped, changes: &mut Vec<Chang
 
 /// What differs between two shapes, and which readers that breaks. `known` are renames that somebody has told: before, after.
 pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String, String)]) -> Diff {
-    let (schema_before, schema_after) = (before.schema(), after.schema());
+    let whole = (before, after);
     let bare = before.with_target != after.with_target;
-    let (before, after) = if bare { (before.without_target(), after.without_target()) } else { (before.clone(), after.clone()) };
+    let stripped = bare.then(|| (before.without_target(), after.without_target()));
+    let (before, after) = stripped.as_ref().map_or(whole, |(before, after)| (before, after));
     let gone: Vec<&String> = before.families.keys().filter(|name| !after.families.contains_key(*name)).collect();
     let new: Vec<&String> = after.families.keys().filter(|name| !before.families.contains_key(*name)).collect();
     let mut pairs: Vec<(f64, &String, &String)> = Vec::new();
@@ -334,9 +335,10 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
         changes.extend(rules::diff(before, after, &renamed).into_iter().filter(|change| !became(change)));
     }
     changes.sort_by(|a, b| a.metric().cmp(b.metric()));
-    // A reader that was broken before is not broken by this.
-    let known = check(readers, &schema_before).broken;
-    let broken = check(readers, &schema_after).broken.into_iter().filter(|one| !known.contains(one)).collect();
+    // A reader that was broken before is not broken by this. Without readers nothing is looked up.
+    let broken_in = |shape: &Shape| if readers.is_empty() { Vec::new() } else { check(readers, &shape.schema()).broken };
+    let known = broken_in(whole.0);
+    let broken = broken_in(whole.1).into_iter().filter(|one| !known.contains(one)).collect();
     Diff { changes, broken, not_compared }
 }
 
