@@ -348,9 +348,10 @@ fn of_one(metric: &str, before: &Shaped, after: &Shaped, changes: &mut Vec<Chang
 /// What differs between two shapes, and which readers that breaks. `known` are renames that are known: before, after. `page` says whose
 /// series they are; its schema is not looked at.
 pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String, String)], page: &Page) -> Diff {
-    let sides = [before, after];
+    let whole = (before, after);
     let bare = before.with_target != after.with_target;
-    let (before, after) = if bare { (before.without_target(), after.without_target()) } else { (before.clone(), after.clone()) };
+    let stripped = bare.then(|| (before.without_target(), after.without_target()));
+    let (before, after) = stripped.as_ref().map_or(whole, |(before, after)| (before, after));
     let gone: Vec<&String> = before.families.keys().filter(|name| !after.families.contains_key(*name)).collect();
     let new: Vec<&String> = after.families.keys().filter(|name| !before.families.contains_key(*name)).collect();
     let mut pairs: Vec<(f64, &String, &String)> = Vec::new();
@@ -402,7 +403,7 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
     changes.sort_by(|a, b| a.metric().cmp(b.metric()));
     let mut found = Diff { changes, not_compared, ..Diff::default() };
     if !readers.is_empty() {
-        found.effects(readers, sides, page);
+        found.effects(readers, [whole.0, whole.1], page);
     }
     found
 }

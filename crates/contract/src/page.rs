@@ -1,17 +1,20 @@
 //! The shape of a page of metrics, made while the page is read: a million series need no more memory than their text and a number each.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher as _;
 
 use metrics::{Kind, ParseError, Part};
 
 use crate::shape::{PARTS, Shape, Shaped, finite_bits, of_bits};
+use crate::values::Values;
 
 /// What is known of a metric while a page is read.
 #[derive(Default)]
 struct Metric {
     labels: BTreeSet<String>,
+    /// Values of labels that have few; one more than few is enough to know that there are many.
+    values: BTreeMap<String, BTreeSet<String>>,
     /// A hash of each series, bucket bounds and quantiles aside.
     series: HashSet<u64>,
     bounds: BTreeSet<u64>,
@@ -20,6 +23,11 @@ struct Metric {
 impl Metric {
     fn absorb(&mut self, other: Self) {
         self.labels.extend(other.labels);
+        for (label, values) in other.values {
+            let known = self.values.entry(label).or_default();
+            let left = (Values::FEW + 1).saturating_sub(known.len());
+            known.extend(values.into_iter().take(left));
+        }
         self.series.extend(other.series);
         self.bounds.extend(other.bounds);
     }
@@ -55,6 +63,15 @@ impl Shape {
                             hash = hash.wrapping_add(hasher.hash_one((label, value)));
                             if !metric.labels.contains(label) {
                                 metric.labels.insert(label.to_owned());
+                                if Values::are_few(label) {
+                                    metric.values.insert(label.to_owned(), BTreeSet::new());
+                                }
+                            }
+                            if let Some(known) = metric.values.get_mut(label)
+                                && known.len() <= Values::FEW
+                                && !known.contains(&**value)
+                            {
+                                known.insert((**value).to_owned());
                             }
                         }
                     }
@@ -73,7 +90,13 @@ impl Shape {
             families.entry(name).or_default();
         }
         let shaped = |(name, metric): (&str, Metric)| {
+            let seen = metric.values.into_iter().map(|(label, found)| {
+                let values = Values::seen(&label, found);
+                (label, values)
+            });
             let family = Shaped {
+                values: seen.filter(|(_, values)| *values != Values::Any).collect(),
+                open: BTreeSet::new(),
                 kind: kinds.get(name).copied(),
                 help: help.get(name).map(|words| metrics::help_text(words)).unwrap_or_default(),
                 labels: metric.labels,

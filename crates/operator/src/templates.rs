@@ -208,7 +208,7 @@ mod tests {
             ("{{ (len $labels }}", "unclosed left paren"),
             ("{{ len $labels) }}", "unexpected right paren"),
             ("{{ \"a }}", "unterminated quoted string"),
-            ("{{ /* x }}", "unclosed comment"),
+            ("{{/* x }}", "unclosed comment"),
         ] {
             assert_eq!(check(text), Err(expected.to_owned()), "{text}");
         }
