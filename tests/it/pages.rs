@@ -74,9 +74,10 @@ fn regressions() -> Result<()> {
     for path in scenarios::files(&root().join("scenarios/regressions")) {
         let loaded = scenarios::load(&path).map_err(|problems| anyhow::anyhow!("{}: {problems:?}", path.display()))?;
         let scenario = &loaded.scenario;
-        let (Some(regression), Some(broken), Some(mended)) = (&scenario.regression, &scenario.broken, &scenario.mended) else {
-            anyhow::bail!("{}: a regression tells its sources, and has a broken and a mended variant", path.display());
+        let (Some(regression), Some(variants)) = (&scenario.regression, &scenario.variants) else {
+            anyhow::bail!("{}: a regression names its sources, and has a broken and a mended variant", path.display());
         };
+        let (broken, mended) = (&variants.broken, &variants.mended);
         count += 1;
         writeln!(page, "\n## {}\n\n{}\n", loaded.name, scenario.description.split_whitespace().collect::<Vec<_>>().join(" "))?;
         writeln!(page, "- Sources: {}", regression.sources.join(", "))?;
@@ -86,7 +87,7 @@ fn regressions() -> Result<()> {
             let mut by = Vec::new();
             by.extend(variant.kubevirt.iter().map(|release| format!("KubeVirt {release}")));
             by.extend(variant.defects.iter().map(|defect| format!("the defect `{defect}`")));
-            let steps: Vec<&str> = variant.steps.iter().map(|step| step.name()).collect();
+            let steps: Vec<&str> = variant.steps.iter().map(|step| step.value.word()).collect();
             by.extend((!steps.is_empty()).then(|| format!("steps of its own ({})", steps.join(", "))));
             if by.is_empty() {
                 by.push(if variant.expect.is_empty() { "nothing is otherwise" } else { "what is expected" }.to_owned());
@@ -94,7 +95,7 @@ fn regressions() -> Result<()> {
             writeln!(page, "- {word} by: {}", by.join(", "))?;
         }
         for failing in &broken.fails {
-            writeln!(page, "- Fails when broken: `{}`, and the report says `{}`", failing.expect, failing.says)?;
+            writeln!(page, "- Fails when broken: `{}`, and the report says `{}`", failing.value.expect, failing.value.says)?;
         }
     }
     writeln!(page, "\n{count} regressions.")?;

@@ -473,7 +473,7 @@ mod tests {
         let page = |prefix: &str| (0..3_000).map(|number| format!("{prefix}_{number}_total 1\n")).collect::<String>();
         let (before, after) = (shape(&page("old")), shape(&page("new")));
         let known = [("old_7_total".to_owned(), "new_7_total".to_owned())];
-        let found = diff(&before, &after, &[], &known);
+        let found = diff(&before, &after, &[], &known, &Page::default());
         assert_eq!(found.not_compared, Some((3_000, 3_000)));
         assert_eq!(found.changes.len(), 2 * 2_999 + 1);
         assert!(found.changes.iter().any(|change| matches!(change, Change::Renamed { to, .. } if to == "new_7_total")));

@@ -401,6 +401,10 @@ impl scenario::Lab for Bench {
         Simulated.metrics(&self.lab.release().release).contains(metric)
     }
 
+    fn is_exposed<'a>(&'a self, metric: &'a str) -> BoxFuture<'a, Result<bool, LabError>> {
+        Box::pin(async move { self.prometheus()?.is_declared(metric).await.map_err(|error| failed(&error)) })
+    }
+
     fn patience(&self) -> f64 {
         wire::patience::factor()
     }

@@ -265,6 +265,15 @@ impl Client {
         Ok(rules)
     }
 
+    /// Whether a target declares a metric (`# TYPE`, `# HELP`), whether or not it has series.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub async fn is_declared(&self, metric: &str) -> Result<bool, HttpError> {
+        let data = self.get("metadata", &[("metric", metric)]).await?;
+        Ok(data.as_object().is_some_and(|known| known.contains_key(metric)))
+    }
+
     /// How many Alertmanagers it sends alerts to.
     ///
     /// # Errors

@@ -78,6 +78,8 @@ pub trait Lab: Send + Sync {
     }
     /// Whether the release declares a metric, whether or not it has series.
     fn declares(&self, metric: &str) -> bool;
+    /// Whether a target of Prometheus declares a metric, whether or not it has series.
+    fn is_exposed<'a>(&'a self, metric: &'a str) -> BoxFuture<'a, Result<bool, LabError>>;
     /// By how much deadlines and holds are longer than they say: 1 on a machine that has time for the lab.
     fn patience(&self) -> f64 {
         1.0

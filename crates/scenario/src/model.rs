@@ -477,6 +477,18 @@ pub(crate) fn kind_and_name(object: &Value) -> String {
 }
 
 impl Step {
+    /// The word that files have.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Wait(_) => "wait",
+            Self::Fault(_) => "fault",
+            Self::ClearFault(_) => "clearFault",
+            Self::ClearFaults => "clearFaults",
+            Self::Delete(_) => "delete",
+            Self::Apply(_) => "apply",
+        }
+    }
+
     /// The line of a report.
     pub fn describe(&self) -> String {
         match self {

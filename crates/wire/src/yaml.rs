@@ -23,6 +23,16 @@ pub struct YamlError {
     pub at: Option<(usize, usize)>,
 }
 
+impl YamlError {
+    /// The message without its place, for whoever writes the place in front.
+    pub fn without_place(&self) -> &str {
+        match self.message.rsplit_once(" at line ") {
+            Some((head, _)) if self.at.is_some() => head,
+            Some(_) | None => &self.message,
+        }
+    }
+}
+
 fn error(error: &serde_yaml::Error) -> YamlError {
     let at = error.location().map(|location| (location.line() as usize, location.column() as usize));
     YamlError { message: error.to_string(), at }

@@ -82,7 +82,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         (vec!["--upstream", "https://127.0.0.1:1"], "how is https://127.0.0.1:1 known? Give --upstream-ca"),
         (vec!["--upstream", "nonsense", "--upstream-insecure"], "is no URL of a server"),
         (vec!["--kubeconfig", "nowhere"], "cannot read nowhere"),
-        ([&upstream[..], &["--faults", "f.yaml"]].concat(), "f.yaml:1:3: fault \"a\": only one effect"),
+        ([&upstream[..], &["--faults", "f.yaml"]].concat(), "f.yaml:2:11: an effect has one key, not reset and pass"),
         ([&upstream[..], &["--control", "0.0.0.0:0"]].concat(), "0.0.0.0:0 is not a loopback address"),
         ([&upstream[..], &["--client-ca", "f.yaml"]].concat(), "needs credentials of the proxy's own"),
         ([&upstream[..], &["--token-file", "short"]].concat(), "16 characters at least"),

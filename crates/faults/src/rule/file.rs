@@ -21,7 +21,8 @@ pub fn read_located(file: &str, text: &str) -> Result<Vec<(String, Rule)>, Strin
         let place = place.map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
         format!("{file}{place}")
     };
-    let located: Vec<Located<Rule>> = wire::yaml::strict(text).map_err(|error| format!("{}: {}", at(error.at), error.message))?;
+    let located: Vec<Located<Rule>> =
+        wire::yaml::strict(text).map_err(|error| format!("{}: {}", at(error.at), error.without_place()))?;
     let mut rules: Vec<(String, Rule)> = Vec::new();
     for rule in located {
         let place = at(wire::yaml::place(&rule));
@@ -46,7 +47,7 @@ mod tests {
                 "- {name: a, effect: {reset: {}}}\n- {name: a, effect: {pass: {}}}\n",
                 "f.yaml:2:3: there are two faults of the name \"a\"",
             ),
-            ("- {name: a, effect: {}}\n", "f.yaml:1:3: fault \"a\": an effect is required"),
+            ("- {name: a, effect: {}}\n", "f.yaml:1:21: an effect is required: one of pass, status"),
             ("- name: a\n  effect: {resett: {}}\n", "f.yaml:2:"),
             ("- name: a\n  match: {nthOfClient: 0}\n  effect: {reset: {}}\n", "f.yaml:"),
             ("5\n", "f.yaml:1:1: "),

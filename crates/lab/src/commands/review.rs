@@ -162,9 +162,9 @@ impl Review {
             match scenarios::load(&file) {
                 Ok(loaded) => {
                     for (job, snapshot) in
-                        loaded.jobs().iter().flat_map(|job| loaded.scenario.snapshot.iter().map(move |one| (job, one)))
+                        loaded.jobs().iter().flat_map(|job| loaded.scenario.snapshots.iter().map(move |one| (job, one)))
                     {
-                        taken.insert(scenarios::snapshot_name(&loaded.name, &job.release, &snapshot.name));
+                        taken.insert(scenarios::snapshot_name(&loaded.name, &job.release, &snapshot.value.name));
                     }
                 }
                 Err(found) => problems.extend(found.iter().map(ToString::to_string)),

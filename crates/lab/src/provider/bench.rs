@@ -339,6 +339,10 @@ impl Lab for ClusterBench {
         self.treated_as.is_none() && Simulated.metrics(&self.release.release).contains(metric)
     }
 
+    fn is_exposed<'a>(&'a self, metric: &'a str) -> BoxFuture<'a, Result<bool, LabError>> {
+        Box::pin(async move { self.prometheus.is_declared(metric).await.map_err(|error| failed(&error)) })
+    }
+
     fn patience(&self) -> f64 {
         wire::patience::factor()
     }

@@ -66,7 +66,7 @@ impl Session<'_> {
         Ok(shown.join("; "))
     }
 
-    /// What shows that a metric could have series: it has some, a rule records it, or the release declares it.
+    /// What shows that a metric could have series: it has some, a rule records it, or the release or a target declares it.
     async fn metric_could_be(&self, name: &str) -> Result<String, String> {
         let selector = format!("{{__name__={name:?}}}");
         let nothing = match self.there_are(&selector).await {
@@ -81,7 +81,10 @@ impl Session<'_> {
         if self.lab.declares(name) {
             return Ok(format!("the release declares {name}"));
         }
-        Err(format!("{nothing}, no rule records it, and the release does not declare it"))
+        if self.lab.is_exposed(name).await.map_err(|error| error.to_string())? {
+            return Ok(format!("a target declares {name}"));
+        }
+        Err(format!("{nothing}, no rule records it, and neither the release nor a target declares it"))
     }
 
     /// That a selector has series now, or had some in the last hour.

@@ -27,11 +27,7 @@ const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
 pub fn parse(file: &str, text: &str, catalogue: &dyn Catalogue) -> Result<Scenario, Vec<Problem>> {
     let written: ScenarioFile = wire::yaml::strict(text).map_err(|error| {
         let at = error.at.map(|(line, column)| Place { line, column });
-        // The place stands in front already.
-        let message = match error.message.rsplit_once(" at line ") {
-            Some((head, _)) if at.is_some() => head.to_owned(),
-            Some(_) | None => error.message,
-        };
+        let message = error.without_place().to_owned();
         vec![Problem { file: file.to_owned(), at, message }]
     })?;
     let mut resolver = Resolver::new(file, catalogue);

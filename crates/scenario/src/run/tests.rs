@@ -33,6 +33,7 @@ struct Played {
     page: Option<&'static str>,
     objects: BTreeMap<&'static str, Vec<Value>>,
     declares: bool,
+    exposed: bool,
     hits: u64,
     restarts: AtomicU64,
 }
@@ -50,6 +51,9 @@ impl Lab for Played {
     }
     fn declares(&self, _: &str) -> bool {
         self.declares
+    }
+    fn is_exposed<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool, LabError>> {
+        ready(self.exposed)
     }
     fn now(&self) -> Duration {
         Duration::from_millis(self.clock.load(Ordering::Relaxed))
@@ -182,13 +186,14 @@ fn what_is_absent_passes_only_with_evidence() {
     assert!(why(expecting(silent, &foreign)).contains("no such rule is loaded"));
 
     let query = "query: {expr: 'kubevirt_info{a=\"b\"}', series: 0}";
-    assert!(why(expecting(query, &nothing())).contains("the release does not declare it"));
+    assert!(why(expecting(query, &nothing())).contains("neither the release nor a target declares it"));
+    assert_eq!(otherwise(expecting(query, &Played { exposed: true, ..nothing() })), "a target declares kubevirt_info");
     assert_eq!(otherwise(expecting(query, &Played { declares: true, ..nothing() })), "the release declares kubevirt_info");
     let some = BTreeMap::from([("count(last_over_time({__name__=\"kubevirt_info\"}[1h]))", vec![3.0])]);
     assert!(otherwise(expecting(query, &Played { queries: some, ..nothing() })).starts_with("3 series of"));
     let zero = "query: {expr: 'sum(kubevirt_info) or vector(0)', equals: 0}";
     let of_nothing = || BTreeMap::from([("sum(kubevirt_info) or vector(0)", vec![0.0])]);
-    assert!(why(expecting(zero, &Played { queries: of_nothing(), ..nothing() })).contains("does not declare it"));
+    assert!(why(expecting(zero, &Played { queries: of_nothing(), ..nothing() })).contains("neither the release nor a target"));
     otherwise(expecting(zero, &Played { queries: of_nothing(), declares: true, ..nothing() }));
     let alone = Played { queries: BTreeMap::from([("vector(0)", vec![0.0])]), declares: true, ..nothing() };
     assert!(why(expecting("query: {expr: vector(0), equals: 0}", &alone)).contains("selects no series at all"));

@@ -18,7 +18,7 @@ use crate::scenarios::{self, Job, Loaded};
 use crate::tools;
 
 #[derive(Args)]
-pub(super) struct Mutate {
+pub(crate) struct Mutate {
     #[command(flatten)]
     files: Files,
     /// Only on this release of KubeVirt.

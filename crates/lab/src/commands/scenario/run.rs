@@ -25,7 +25,7 @@ use crate::state::StateRoot;
 use crate::tools;
 
 #[derive(Args)]
-pub(super) struct Run {
+pub(crate) struct Run {
     #[command(flatten)]
     files: Files,
     /// Only on this release of KubeVirt.
