@@ -450,7 +450,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.snap");
         std::fs::write(folder.path().join("x.snap.new"), pending_file).unwrap();
-        let [one] = &pending(&[path.clone()]).unwrap()[..] else { panic!() };
+        let [one] = &pending(std::slice::from_ref(&path)).unwrap()[..] else { panic!() };
         let of_it = one.read().unwrap();
         assert_eq!((of_it.source.as_deref(), of_it.new.as_str()), (Some("tests/it/scenarios.rs"), "a\n---\nb"));
         one.accept().unwrap();

@@ -289,14 +289,10 @@ pub fn reruns(variation: &Variation) -> Vec<Rerun> {
             doubled.budget.first = Some(first * 2);
             let mut changed = steps.clone();
             changed[index].value = Step::Fault(doubled);
-            // That it is spent later is not what the expectations are about.
-            let changed = changed.into_iter().filter(
-                |step| !matches!(&step.value, Step::Wait(Wait { state: State::FaultSpent(name), .. }) if *name == rule.name),
-            );
             reruns.push(Rerun {
                 what: format!("fault {:?}: first {first} → {}", rule.name, first * 2),
                 at: *at,
-                variation: with(changed.collect()),
+                variation: with(changed),
             });
         }
     }
@@ -364,7 +360,7 @@ mod tests {
         let reruns = reruns(&scenario(text).variations()[0]);
         let what: Vec<(&str, usize)> =
             reruns.iter().map(|rerun| (rerun.what.as_str(), rerun.variation.scenario.steps.len())).collect();
-        assert_eq!(what, [("without fault \"a\"", 1), ("fault \"a\": first 2 → 4", 3)]);
+        assert_eq!(what, [("without fault \"a\"", 1), ("fault \"a\": first 2 → 4", 4)]);
         assert_eq!(reruns[0].at.map(|at| at.line), Some(3));
     }
 }

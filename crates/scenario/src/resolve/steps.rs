@@ -31,7 +31,7 @@ impl<T> One<T> {
 
 /// A step's only key.
 enum Key {
-    Wait(Located<WaitFile>),
+    Wait(Box<Located<WaitFile>>),
     Fault(Box<faults::Rule>),
     ClearFault(String),
     ClearFaults(bool),
@@ -44,7 +44,7 @@ enum Waited {
     Up(bool),
     Targets(bool),
     FaultSpent(String),
-    Check(super::checks::Kind),
+    Check(Box<super::checks::Kind>),
 }
 
 impl Resolver<'_> {
@@ -61,7 +61,7 @@ impl Resolver<'_> {
     fn step(&mut self, at: Option<Place>, written: StepFile) -> Option<Step> {
         let StepFile { wait, fault, clear_fault, clear_faults, delete, apply } = written;
         let one = One::of([
-            wait.map(Key::Wait),
+            wait.map(|wait| Key::Wait(Box::new(wait))),
             fault.map(|rule| Key::Fault(Box::new(rule))),
             clear_fault.map(Key::ClearFault),
             clear_faults.map(Key::ClearFaults),
@@ -77,7 +77,7 @@ impl Resolver<'_> {
                 self.problem(at, "a step has one key; write two steps");
                 None
             }
-            One::Just(Key::Wait(wait)) => self.wait(wait).map(Step::Wait),
+            One::Just(Key::Wait(wait)) => self.wait(*wait).map(Step::Wait),
             One::Just(Key::Fault(rule)) => {
                 if let Err(error) = rule.check() {
                     self.problem(at, error.to_string());
@@ -152,10 +152,10 @@ impl Resolver<'_> {
             up.map(Waited::Up),
             targets.map(Waited::Targets),
             fault_spent.map(Waited::FaultSpent),
-            query.map(|query| Waited::Check(super::checks::Kind::Query(query))),
-            notification.map(|notification| Waited::Check(super::checks::Kind::Notification(notification))),
-            page.map(|page| Waited::Check(super::checks::Kind::Page(page))),
-            object.map(|object| Waited::Check(super::checks::Kind::Object(object))),
+            query.map(|query| Waited::Check(Box::new(super::checks::Kind::Query(query)))),
+            notification.map(|notification| Waited::Check(Box::new(super::checks::Kind::Notification(notification)))),
+            page.map(|page| Waited::Check(Box::new(super::checks::Kind::Page(page)))),
+            object.map(|object| Waited::Check(Box::new(super::checks::Kind::Object(object)))),
         ]);
         let state = match one {
             One::None | One::Many => {
@@ -178,7 +178,7 @@ impl Resolver<'_> {
             }
             One::Just(Waited::Check(kind)) => {
                 let releases = Releases::Each(self.releases.clone());
-                State::Holds(self.check(at, kind, &releases)?)
+                State::Holds(self.check(at, *kind, &releases)?)
             }
         };
         Some(Wait { state, within })

@@ -85,6 +85,7 @@ impl Mutate {
         if let Some(factor) = self.patience {
             wire::patience::set(factor);
         }
+        let (interrupted, ended_by) = super::run::interruption()?;
         let loaded = self.files.load()?;
         let only = self.kubevirt.as_deref().map(known_release).transpose()?;
         let mut tasks: Vec<(usize, Task)> = Vec::new();
@@ -108,13 +109,6 @@ impl Mutate {
         }
         let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
         let prometheus = tools::find(&search, &|what| eprintln!("{what}")).await?;
-        let interrupted = CancellationToken::new();
-        let stop = interrupted.clone();
-        let ended_by = tokio::spawn(async move {
-            let exit = super::run::asked_to_end().await;
-            stop.cancel();
-            exit
-        });
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let at_once = self.jobs.map_or(processors * 2, |jobs| jobs as usize);
         let count = tasks.len();
@@ -147,7 +141,7 @@ impl Mutate {
         }
         drop(runs);
         if interrupted.is_cancelled() {
-            return ended_by.await?;
+            return Ok(ended_by.await?);
         }
         ended_by.abort();
         self.end(&found, &loaded, count, all)

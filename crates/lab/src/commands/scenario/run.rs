@@ -11,6 +11,7 @@ use scenario::parity::Parity;
 use scenario::{Report, Summary};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::ground::{Ground, releases};
@@ -98,13 +99,24 @@ pub(super) fn document(reports: &[Report]) -> Document<'_> {
     Document { summary: Summary::of(reports), runs }
 }
 
-/// What asked the program to end.
-pub(super) async fn asked_to_end() -> Result<Exit> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| Exit::Interrupted).map_err(Into::into),
-        _ = terminate.recv() => Ok(Exit::Terminated),
-    }
+/// A token that is cancelled when somebody asks the program to end, and the code to end with then. From here on no signal ends the
+/// program at once.
+///
+/// # Errors
+/// When the signals cannot be taken.
+pub(super) fn interruption() -> Result<(CancellationToken, JoinHandle<Exit>)> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let interrupted = CancellationToken::new();
+    let token = interrupted.clone();
+    let ended_by = tokio::spawn(async move {
+        let exit = tokio::select! {
+            _ = interrupt.recv() => Exit::Interrupted,
+            _ = terminate.recv() => Exit::Terminated,
+        };
+        token.cancel();
+        exit
+    });
+    Ok((interrupted, ended_by))
 }
 
 impl Run {
@@ -144,6 +156,7 @@ impl Run {
         if let Some(factor) = self.patience {
             wire::patience::set(factor);
         }
+        let (interrupted, ended_by) = interruption()?;
         let loaded = self.files.load()?;
         let only = self.kubevirt.as_deref().map(known_release).transpose()?;
         let grounds = self.grounds().await?;
@@ -157,15 +170,6 @@ impl Run {
             let why = format!("no scenario is for KubeVirt {}", only.unwrap_or_default());
             bail!(Failure::new(Exit::Usage, why).hint("`scenario list` shows the releases of each"));
         }
-        let interrupted = CancellationToken::new();
-        let ended_by = {
-            let interrupted = interrupted.clone();
-            tokio::spawn(async move {
-                let exit = asked_to_end().await;
-                interrupted.cancel();
-                exit
-            })
-        };
         let (reports, parities) = self.run_all(&jobs, &grounds, &interrupted).await?;
         let summary = Summary::of(&reports);
         if self.output == Output::Text {
@@ -178,7 +182,7 @@ impl Run {
             for ground in &grounds {
                 ground.put_back().await?;
             }
-            return ended_by.await?;
+            return Ok(ended_by.await?);
         }
         ended_by.abort();
         let code = exit(&summary, self.allow_not_runnable);
