@@ -86,7 +86,7 @@ impl Scenario {
 }
 
 /// What an expectation needs.
-fn of_check(check: &Check) -> Option<Need> {
+pub(crate) fn of_check(check: &Check) -> Option<Need> {
     match check {
         Check::Notification(_) => Some(Need::Notifications),
         Check::Contract(_) => Some(Need::Catalogue),

@@ -359,7 +359,7 @@ impl Summary {
 }
 
 /// `1 run`, `2 runs`.
-fn counted(count: usize, one: &str, many: &str) -> String {
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

@@ -9,7 +9,7 @@ use crate::catalogue;
 use crate::lab::{Lab, LabError};
 use crate::look::{Held, Look, Session, eventually};
 use crate::model::{Check, Expectation, Placed, SnapshotSpec, State, Step, Wait};
-use crate::needs::Need;
+use crate::needs::{self, Need};
 use crate::place::Place;
 use crate::reconcile::{self, Cause, Counter, Reconciliation};
 use crate::report::{Ending, Line, Outcome, Report, SnapshotState, SnapshotText};
@@ -130,24 +130,15 @@ impl Run<'_> {
         line
     }
 
+    /// Why what has a need is not looked at here, if the lab lacks it.
+    fn lacking(&self, need: Need) -> Option<String> {
+        let why = || format!("this provider has no {}", need.words().trim_start_matches("a "));
+        self.lab.lacks().contains(&need).then(why)
+    }
+
     /// Why something that is expected is not looked at here, if it is not.
     fn unchecked(&self, check: &Check) -> Option<String> {
-        let lacks = |need: Need| {
-            let why = || format!("this provider has no {}", need.words().trim_start_matches("a "));
-            self.lab.lacks().contains(&need).then(why)
-        };
-        match check {
-            Check::Notification(_) => lacks(Need::Notifications),
-            Check::Contract(_) => lacks(Need::Catalogue),
-            Check::Query(_)
-            | Check::Targets(_)
-            | Check::Alerts(_)
-            | Check::Rules(_)
-            | Check::Logs(_)
-            | Check::Why(_)
-            | Check::Page(_)
-            | Check::Object(_) => None,
-        }
+        self.lacking(needs::of_check(check)?)
     }
 
     async fn report(&self, mut report: Report) -> Report {
@@ -191,10 +182,9 @@ impl Run<'_> {
         self.unmet_faults(&mut report).await;
         if let Some(reconcile) = &scenario.reconcile {
             let began = self.lab.now();
-            let outcome = if self.lab.lacks().contains(&Need::Ledger) {
-                Outcome::Unchecked { why: format!("this provider has no {}", Need::Ledger.words().trim_start_matches("a ")) }
-            } else {
-                outcome(self.reconcile().await.map(Held::There))
+            let outcome = match self.lacking(Need::Ledger) {
+                Some(why) => Outcome::Unchecked { why },
+                None => outcome(self.reconcile().await.map(Held::There)),
             };
             report.lines.push(self.line(began, reconcile.at, RECONCILE.to_owned(), outcome));
         }

@@ -70,7 +70,7 @@ pub(crate) fn failure(error: SnapshotError) -> Failure {
 }
 
 /// `1 snapshot`, `2 snapshots`.
-fn counted(count: usize, what: &str) -> String {
+pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -17,6 +17,7 @@ use metrics::{Labels, RuleState, Sample};
 use crate::catalogue::fill;
 use crate::lab::Lab;
 use crate::model::Check;
+use crate::report::counted;
 use crate::word::{LabelPatterns, Pattern};
 
 /// How often a state is looked at.
@@ -177,9 +178,4 @@ fn list(samples: &[Sample]) -> String {
         lines.push(format!("and {} more", samples.len() - SHOWN));
     }
     lines.join("\n")
-}
-
-/// `1 pod`, `2 pods`.
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -10,9 +10,9 @@ use scenario::{Place, Verdict, mutate};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::outputs::counted;
 use super::{Files, known_release};
 use crate::commands::Output;
+use crate::commands::review::counted;
 use crate::exit::{Exit, Failure};
 use crate::scenarios::{self, Job, Loaded};
 use crate::tools;

@@ -8,6 +8,7 @@ use clap::Args;
 use scenario::parity::Parity;
 use scenario::{Report, Summary, Verdict};
 
+use crate::commands::review::counted;
 use crate::exit::{Exit, Failure};
 
 /// Where reports go besides standard output.
@@ -83,11 +84,6 @@ pub(super) fn parity(file: &Path, parities: &[Parity]) -> Result<usize> {
     let (scenarios, differences) = (counted(parities.len(), "scenario"), counted(undeclared, "difference"));
     eprintln!("{} is written: {scenarios}, {differences} not declared", file.display());
     Ok(undeclared)
-}
-
-/// `1 scenario`, `2 scenarios`.
-pub(super) fn counted(count: usize, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
