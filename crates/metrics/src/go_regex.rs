@@ -233,7 +233,11 @@ impl Reader<'_> {
                     return Ok(());
                 }
                 Some(')') => {
-                    self.out.push(')');
+                    // Go takes a group of no flags, which changes nothing; Rust refuses it.
+                    match self.out.strip_suffix("(?").map(str::len) {
+                        Some(before) => self.out.truncate(before),
+                        None => self.out.push(')'),
+                    }
                     self.open -= 1;
                     return Ok(());
                 }
@@ -488,6 +492,11 @@ mod tests {
         ] {
             assert_eq!(check(pattern), Err(expected.to_owned()), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_group_of_no_flags_is_nothing() {
+        assert!(compile("(?)a").unwrap().is_match("a") && compile("b(?)a").unwrap().is_match("ba"));
     }
 
     proptest::proptest! {
