@@ -5,6 +5,7 @@
 
 mod bench;
 mod image;
+mod lint;
 mod tidy;
 mod types;
 
@@ -47,6 +48,8 @@ enum Task {
     Apiserver(External),
     /// Check what the compiler does not: files that grow too long, modules that do not say what they are for.
     Tidy,
+    /// Run Clippy with warnings denied, and refuse catch-all arms over the workspace's own enums.
+    Lint,
     /// Write generated files: the JSON schemas of scenarios, fault files and releases, the table of built-in types.
     Codegen,
     /// Write the image of the fault proxy, from a static program and nothing else.
@@ -116,6 +119,7 @@ fn run() -> Result<ExitCode> {
         Task::Contract(external) => lab(&with("contract", external)),
         Task::Apiserver(external) => lab(&with("apiserver", external)),
         Task::Tidy => tidy::run(&root()),
+        Task::Lint => lint::run(&root()),
         Task::Codegen => codegen(),
         Task::Image(image) => image.run(&root()),
         Task::Bench(bench) => bench.run(&root()),

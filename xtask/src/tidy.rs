@@ -8,7 +8,8 @@ use anyhow::Result;
 /// Lines after which a file is usually two things.
 const LONG: usize = 760;
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Every Rust file below a folder, build folders left out.
+pub(crate) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() && !path.ends_with("target") && !path.ends_with(".git") {

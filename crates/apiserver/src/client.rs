@@ -86,7 +86,7 @@ impl Client {
         match reply {
             Reply::Stored(_, stored) => stored.value(),
             Reply::Value(_, value) => value,
-            _ => Value::Null,
+            Reply::Json(_) | Reply::List(_) | Reply::Watch(_) | Reply::Text(..) | Reply::Admit(_) => Value::Null,
         }
     }
 
@@ -271,7 +271,9 @@ impl Client {
         let query = if selector.is_empty() { String::new() } else { format!("&labelSelector={selector}") };
         match self.send(http::Method::GET, &format!("{path}?watch=true{query}"), "", &Value::Null)? {
             Reply::Watch(watcher) => Ok(*watcher),
-            _ => Err(Status::no_such_resource()),
+            Reply::Stored(..) | Reply::Value(..) | Reply::Json(_) | Reply::List(_) | Reply::Text(..) | Reply::Admit(_) => {
+                Err(Status::no_such_resource())
+            }
         }
     }
 

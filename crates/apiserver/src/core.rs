@@ -313,7 +313,9 @@ impl Core {
                 Verb::Get => self.get(&resource, namespace, &info.name).map(|stored| Reply::Stored(200, stored)),
                 Verb::Update => self.update(now, call, &resource, namespace, &info.subresource),
                 Verb::Patch => self.patch(now, call, &resource, namespace, &info.subresource),
-                _ => Err(method_not_allowed()),
+                Verb::List | Verb::Watch | Verb::Create | Verb::Delete | Verb::DeleteCollection | Verb::Connect => {
+                    Err(method_not_allowed())
+                }
             },
             _ => Err(Status::no_such_resource()),
         }
@@ -394,11 +396,8 @@ fn check_method(call: &Call<'_>, resource: &Resource) -> Result<(), Status> {
         (_, _, true) => false,
         _ => true,
     };
-    let served = match info.verb {
-        Verb::Connect => true,
-        _ if !info.subresource.is_empty() => true,
-        verb => resource.verbs.contains(&verb.as_str()),
-    };
+    let verb = info.verb;
+    let served = verb == Verb::Connect || !info.subresource.is_empty() || resource.verbs.contains(&verb.as_str());
     if fits && served { Ok(()) } else { Err(method_not_allowed()) }
 }
 

@@ -317,12 +317,12 @@ fn reply_is_slow(reply: &Reply) -> bool {
 
 fn render(reply: Reply, resource: Option<&Resource>, wants: &Wants, now: Timestamp) -> Response<Body> {
     match (reply, resource) {
-        (Reply::Stored(code, stored), Some(resource)) => match &wants.form {
-            Form::Plain if !wants.yaml => {
-                wire::json(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), encode(&stored, resource))
-            }
-            _ => respond(code, &formed(convert::shown(&stored, resource), resource, &wants.form, now), wants.yaml),
-        },
+        (Reply::Stored(code, stored), Some(resource)) if wants.form == Form::Plain && !wants.yaml => {
+            wire::json(StatusCode::from_u16(code).unwrap_or(StatusCode::OK), encode(&stored, resource))
+        }
+        (Reply::Stored(code, stored), Some(resource)) => {
+            respond(code, &formed(convert::shown(&stored, resource), resource, &wants.form, now), wants.yaml)
+        }
         (Reply::Value(code, value), Some(resource)) if value["kind"] == resource.kind.as_str() => {
             respond(code, &formed(value, resource, &wants.form, now), wants.yaml)
         }
@@ -492,7 +492,9 @@ fn write_event(out: &mut Vec<u8>, event: &WatchEvent, resource: &Resource, form:
                 Form::PartialMetadata => {
                     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
                 }
-                _ => json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
+                Form::Plain | Form::Aggregated { .. } => {
+                    json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})
+                }
             };
             let line = json!({"type": "BOOKMARK", "object": object});
             out.extend_from_slice(line.to_string().as_bytes());

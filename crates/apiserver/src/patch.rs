@@ -220,9 +220,9 @@ impl ListMerge {
             Node::Many(field) => match field.merge {
                 Merge::Keys(keys) if field.patch_by_key => ListMerge::ByKey(keys[0]),
                 Merge::Set => ListMerge::Set,
-                _ => ListMerge::Atomic,
+                Merge::Keys(_) | Merge::Atomic | Merge::Default => ListMerge::Atomic,
             },
-            _ => ListMerge::Atomic,
+            Node::Struct(_) | Node::Leaf | Node::Schema(_) | Node::Object(_) | Node::Free => ListMerge::Atomic,
         }
     }
 
@@ -230,7 +230,7 @@ impl ListMerge {
         match self {
             // Orders name elements by their key alone.
             ListMerge::ByKey(key) => a[*key] == b[*key],
-            _ => a == b,
+            ListMerge::Set | ListMerge::Atomic => a == b,
         }
     }
 }

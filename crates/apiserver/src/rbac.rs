@@ -26,16 +26,14 @@ pub(crate) struct Attributes<'a> {
 impl<'a> Attributes<'a> {
     pub(crate) fn of(info: &'a RequestInfo, method: &http::Method) -> Self {
         // A non-resource request has the method as its verb; exec and its like are "create" for POST, "get" for GET.
-        let verb = match info.verb {
-            kubeapi::Verb::Connect => match *method {
-                http::Method::POST => "create",
-                http::Method::PUT => "update",
-                http::Method::PATCH => "patch",
-                http::Method::DELETE => "delete",
-                _ => "get",
-            },
-            verb => verb.as_str(),
+        let connect = || match *method {
+            http::Method::POST => "create",
+            http::Method::PUT => "update",
+            http::Method::PATCH => "patch",
+            http::Method::DELETE => "delete",
+            _ => "get",
         };
+        let verb = if info.verb == kubeapi::Verb::Connect { connect() } else { info.verb.as_str() };
         Self {
             verb,
             group: &info.group,

@@ -55,7 +55,7 @@ impl Core {
         match self.replace(&mut state, now, call, resource, &old, new, "scale")? {
             Reply::Stored(_, stored) => Ok(Reply::Value(200, paths.scale(&stored.value()))),
             Reply::Value(_, value) => Ok(Reply::Value(200, paths.scale(&value))),
-            other => Ok(other),
+            other @ (Reply::Json(_) | Reply::List(_) | Reply::Watch(_) | Reply::Text(..) | Reply::Admit(_)) => Ok(other),
         }
     }
 

@@ -159,7 +159,14 @@ impl Change {
         match self {
             Self::Added { .. } | Self::LabelGained { .. } | Self::SeriesChanged { .. } | Self::RuleAdded { .. } => false,
             Self::RuleChanged { field, .. } => field == "severity",
-            _ => true,
+            Self::Removed { .. }
+            | Self::Renamed { .. }
+            | Self::LabelLost { .. }
+            | Self::TypeChanged { .. }
+            | Self::BucketsChanged { .. }
+            | Self::BecameRule { .. }
+            | Self::RuleRemoved { .. }
+            | Self::RuleRenamed { .. } => true,
         }
     }
 }
@@ -394,9 +401,9 @@ pub fn diff(before: &Shape, after: &Shape, readers: &[Reader], known: &[(String,
     if let (Some(before), Some(after)) = (&before.rules, &after.rules) {
         let became = |change: &Change| matches!(change, Change::RuleAdded { metric, .. } if gone.contains(&metric) && !from.contains(metric));
         let mut renamed = known.to_vec();
-        renamed.extend(changes.iter().filter_map(|change| match change {
-            Change::Renamed { metric, to, .. } => Some((metric.clone(), to.clone())),
-            _ => None,
+        renamed.extend(changes.iter().filter_map(|change| {
+            let Change::Renamed { metric, to, .. } = change else { return None };
+            Some((metric.clone(), to.clone()))
         }));
         changes.extend(rules::diff(before, after, &renamed).into_iter().filter(|change| !became(change)));
     }

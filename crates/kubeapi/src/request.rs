@@ -229,7 +229,8 @@ impl RequestInfo {
                 Verb::Get if deprecated_watch || info.query.flag("watch") => info.verb = Verb::Watch,
                 Verb::Get => info.verb = Verb::List,
                 Verb::Delete => info.verb = Verb::DeleteCollection,
-                _ => {}
+                Verb::List | Verb::Watch | Verb::Create | Verb::Update | Verb::Patch | Verb::DeleteCollection | Verb::Connect => {
+                }
             }
         } else if info.verb == Verb::Get && deprecated_watch {
             info.verb = Verb::Watch;

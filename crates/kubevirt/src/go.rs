@@ -116,7 +116,7 @@ impl GoError {
         match self {
             Self::Reset(_) => true,
             Self::Eof | Self::ConnectionLost => spec.retries_cut_off,
-            _ => false,
+            Self::Refused(_) | Self::DialTimeout(_) | Self::Stream(..) | Self::GoAway | Self::Tls(_) | Self::Deadline => false,
         }
     }
 

@@ -24,4 +24,4 @@ pub use component::{Component, Network, World};
 pub use defect::{Defect, Defects};
 pub use labels::resource_and_verb;
 pub use release::{CatalogueFamily, ComponentSpec, Release, ReleaseError, Rename, Rule};
-pub use vm::{Launcher, Measure};
+pub use vm::{Launcher, Measure, OfAll, OfDisks, OfDomain, OfGuest, OfMemory, OfNetworks, OfProcessors, OfVm, OfVmi, Way};

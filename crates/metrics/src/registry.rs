@@ -100,7 +100,7 @@ impl Registry {
         let value = state.series.entry(key).or_insert_with(|| match family.kind {
             Kind::Histogram => Value::Histogram { counts: vec![0; family.buckets.len()], sum: 0.0, count: 0 },
             Kind::Summary => Value::Summary { quantiles: Vec::new(), sum: 0.0, count: 0 },
-            _ => Value::Number(0.0),
+            Kind::Counter | Kind::Gauge | Kind::Untyped => Value::Number(0.0),
         });
         change(family, value);
     }

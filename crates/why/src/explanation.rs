@@ -126,7 +126,7 @@ impl Explanation {
     pub fn broken(&self) -> &[Broken] {
         match &self.verdict {
             Verdict::Broken(broken) => broken,
-            _ => &[],
+            Verdict::There { .. } | Verdict::Unexplained(_) => &[],
         }
     }
 }

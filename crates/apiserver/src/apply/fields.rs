@@ -276,7 +276,7 @@ fn fill(value: &Value, node: Node<'_>, set: &mut Set, at: &str) -> Result<(), St
                     below.member = true;
                 }
             }
-            _ => set.member = true,
+            Relation::Granular | Relation::Atomic => set.member = true,
         },
         Value::Null => {}
         _ => set.member = true,
@@ -289,7 +289,7 @@ pub(crate) fn step_of(element: &Value, node: Node<'_>, list: &Value) -> Result<S
     match node.relation(list) {
         Relation::Set => Ok(Step::Value(element.clone())),
         Relation::Keys(keys) => key_of(element, node, keys),
-        _ => Err("not an associative list".to_owned()),
+        Relation::Granular | Relation::Atomic => Err("not an associative list".to_owned()),
     }
 }
 

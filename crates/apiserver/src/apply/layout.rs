@@ -109,7 +109,7 @@ impl<'a> Node<'a> {
         match self {
             Node::Many(field) => Node::of_kind(field.kind),
             Node::Schema(schema) => Node::of_schema(&schema["items"]),
-            _ => Node::Free,
+            Node::Struct(_) | Node::Leaf | Node::Object(_) | Node::Free => Node::Free,
         }
     }
 
@@ -119,7 +119,7 @@ impl<'a> Node<'a> {
             Node::Struct(of) => of.field(name).is_some() || matches!(name, "apiVersion" | "kind"),
             Node::Object(schema) => matches!(name, "metadata" | "apiVersion" | "kind") || schema["properties"][name].is_object(),
             Node::Schema(schema) => schema["properties"][name].is_object(),
-            _ => false,
+            Node::Many(_) | Node::Leaf | Node::Free => false,
         }
     }
 
@@ -127,9 +127,9 @@ impl<'a> Node<'a> {
     pub(crate) fn key_default(self, key: &str) -> Option<Value> {
         match self {
             // `+default="TCP"` of ContainerPort and ServicePort: the only key with a default in the built-in kinds.
-            Node::Many(_) if key == "protocol" => Some("TCP".into()),
+            Node::Many(_) => (key == "protocol").then(|| "TCP".into()),
             Node::Schema(schema) => schema["items"]["properties"][key].get("default").cloned(),
-            _ => None,
+            Node::Struct(_) | Node::Leaf | Node::Object(_) | Node::Free => None,
         }
     }
 
@@ -169,7 +169,19 @@ impl<'a> Node<'a> {
                 | "networking.v1.IngressClassParametersReference" => Node::Leaf,
                 _ => Node::Struct(of),
             }),
-            _ => Node::Leaf,
+            Kind::String
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Bool
+            | Kind::Double
+            | Kind::Bytes
+            | Kind::Time
+            | Kind::MicroTime
+            | Kind::Duration
+            | Kind::Quantity
+            | Kind::IntOrString
+            | Kind::Raw
+            | Kind::Strings => Node::Leaf,
         }
     }
 }

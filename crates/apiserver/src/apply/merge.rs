@@ -143,7 +143,7 @@ fn verdict(was: Option<&Set>, of: Option<&Set>, orphaned: bool) -> Verdict {
 fn key_fields(step: &Step, element: &Value) -> Map<String, Value> {
     match step {
         Step::Key(keys) => keys.iter().filter_map(|(name, _)| Some((name.to_string(), element.get(&**name)?.clone()))).collect(),
-        _ => Map::new(),
+        Step::Field(_) | Step::Value(_) | Step::Index(_) => Map::new(),
     }
 }
 

@@ -168,7 +168,7 @@ fn without_reset_fields(mut set: Set, resource: &Resource, subresource: &str) ->
         "status" => {
             set.below.retain(|step, _| match step {
                 Step::Field(name) => &**name == "status" || (resource.custom.is_none() && &**name == "metadata"),
-                _ => true,
+                Step::Key(_) | Step::Value(_) | Step::Index(_) => true,
             });
         }
         _ => {}

@@ -131,9 +131,10 @@ fn parse(text: &'static str) -> HashMap<String, Type> {
 
 fn flatten(types: &HashMap<String, Type>, name: &str, out: &mut Vec<Field>) {
     for field in types.get(name).into_iter().flat_map(|found| &found.fields) {
-        match field.kind {
-            Kind::Message(of) if field.inline => flatten(types, &of.to_ascii_lowercase(), out),
-            _ => out.push(*field),
+        if let (Kind::Message(of), true) = (field.kind, field.inline) {
+            flatten(types, &of.to_ascii_lowercase(), out);
+        } else {
+            out.push(*field);
         }
     }
 }

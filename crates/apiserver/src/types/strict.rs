@@ -58,7 +58,7 @@ fn go_type(field: &Field) -> String {
         Kind::Bytes => "[]uint8",
         Kind::Strings => "[]string",
         Kind::Message(name) => go_message(name),
-        _ => "string",
+        Kind::Time | Kind::MicroTime | Kind::Duration | Kind::Quantity | Kind::IntOrString | Kind::Raw => "string",
     };
     match field.shape {
         Shape::One => one.to_owned(),
@@ -207,7 +207,7 @@ fn one(
                 None => Ok(()),
             }
         }
-        _ => Ok(()),
+        Kind::String | Kind::Bool | Kind::Double | Kind::IntOrString | Kind::Duration | Kind::Strings | Kind::Raw => Ok(()),
     }
 }
 

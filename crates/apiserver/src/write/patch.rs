@@ -53,11 +53,11 @@ impl Core {
         let may_be_large = kind == PatchKind::Json || old.json.len() + call.body.len() > MAX_OBJECT;
         let old = convert::shown(&old, resource);
         let mut new = old.clone();
+        if kind != PatchKind::Json && !patch.value.is_object() {
+            return Err(Status::bad_request("error decoding patch: the patch is not an object"));
+        }
         match kind {
             PatchKind::Json => patch::json_patch(&mut new, &patch.value)?,
-            _ if !patch.value.is_object() => {
-                return Err(Status::bad_request("error decoding patch: the patch is not an object"));
-            }
             PatchKind::Merge => patch::merge(&mut new, &patch.value),
             PatchKind::Strategic | PatchKind::Apply => patch::strategic(resource, &mut new, &patch.value)?,
         }

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use super::labels_config::LabelsConfig;
 use super::machine::{Vm, Vmi, vm_labels};
-use super::measure::{Domain, Measure, of_vm, of_vmi};
+use super::measure::{Domain, of_vm, of_vmi};
+use super::measures::{Measure, OfAll, OfDomain, OfVm, OfVmi};
 use super::pause::Pauses;
 use crate::defect::{Defect, Defects};
 use crate::informer::Informer;
@@ -182,21 +183,18 @@ impl ControllerCollector {
         *self.stores.lock().expect("no panic while held") = Some(stores);
     }
 
-    fn vmis(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
-        let measure = writer.shown.measure;
+    fn vmis(&self, measure: OfVmi, stores: &Stores, writer: &mut Writer<'_, '_>) {
         let others = match measure {
-            Measure::VmiInfo => self.launchers.of(&stores.pods, launcher).iter().filter_map(|found| (**found).clone()).collect(),
-            Measure::MigrationStart | Measure::MigrationEnd => by_uid(&stores.migrations),
-            _ => HashMap::new(),
+            OfVmi::VmiInfo => self.launchers.of(&stores.pods, launcher).iter().filter_map(|found| (**found).clone()).collect(),
+            OfVmi::MigrationStart | OfVmi::MigrationEnd => by_uid(&stores.migrations),
+            OfVmi::VmiNonEvictable | OfVmi::VmiAddress | OfVmi::VmiVnic | OfVmi::VmiOverhead => HashMap::new(),
         };
         for vmi in self.vmis.of(&stores.vmis, Vmi::of).iter() {
-            let uid = match (&vmi.migration, measure) {
-                (Some(migration), Measure::MigrationStart | Measure::MigrationEnd) => &migration.uid,
-                _ => &vmi.uid,
-            };
+            let of_migration = matches!(measure, OfVmi::MigrationStart | OfVmi::MigrationEnd);
+            let uid = vmi.migration.as_ref().filter(|_| of_migration).map_or(&vmi.uid, |migration| &migration.uid);
             let other = others.get(uid).map_or("", String::as_str);
             let more: &[(String, String)] = if writer.shown.with_labels { &vmi.labels } else { &[] };
-            let anonymous = self.defects.has(Defect::AddressesWithoutNames) && measure == Measure::VmiAddress && !vmi.agent;
+            let anonymous = self.defects.has(Defect::AddressesWithoutNames) && measure == OfVmi::VmiAddress && !vmi.agent;
             let mut named = |labels: &[(&str, &str)], value: f64| {
                 let nameless: Vec<(&str, &str)>;
                 let mut labels = labels;
@@ -259,14 +257,13 @@ impl ControllerCollector {
         }
     }
 
-    fn vms(&self, stores: &Stores, writer: &mut Writer<'_, '_>) {
+    fn vms(&self, measure: OfVm, stores: &Stores, writer: &mut Writer<'_, '_>) {
         let claim = |key: &str| {
             let claim = stores.claims.as_ref()?.get(key)?;
             let size = &claim["spec"]["resources"]["requests"]["storage"];
             let mode = claim["spec"]["volumeMode"].as_str().unwrap_or("Filesystem");
             Some((kubeapi::quantity(size.as_str().unwrap_or_default())?, mode.to_owned()))
         };
-        let measure = writer.shown.measure;
         for vm in self.vms.of(&stores.vms, Vm::of).iter() {
             of_vm(measure, vm, &claim, &mut |labels, value| writer.point(labels, value, &[]));
         }
@@ -313,14 +310,14 @@ impl ControllerCollector {
             };
             if let Some(count) = phases.get_mut(outcome) {
                 *count += 1.0;
-            } else if writer.shown.measure == Measure::MigrationOutcome {
+            } else if writer.shown.measure == Measure::All(OfAll::MigrationOutcome) {
                 let (vmi, name) = (text(&migration["spec"]["vmiName"]), object::name(&migration));
                 let labels =
                     [("vmi", vmi.as_str()), ("vmim", name), ("namespace", object::namespace(&migration)), ("outcome", outcome)];
                 writer.point(&labels, 1.0, &[]);
             }
         }
-        if writer.shown.measure == Measure::Migrations {
+        if writer.shown.measure == Measure::All(OfAll::Migrations) {
             for (phase, count) in phases {
                 writer.point(&[("phase", phase)], count, &[]);
             }
@@ -368,7 +365,7 @@ impl Collector for ControllerCollector {
         let mut writer = Writer { family, shown, samples, at: None };
         let Some(stores) = stores else {
             // Numbers of migrations are shown by every replica; who does not lead knows of none.
-            if shown.measure == Measure::Migrations {
+            if shown.measure == Measure::All(OfAll::Migrations) {
                 for phase in ["pending", "scheduling", "running", "unset"] {
                     writer.point(&[("phase", phase)], 0.0, &[]);
                 }
@@ -376,19 +373,15 @@ impl Collector for ControllerCollector {
             return;
         };
         match shown.measure {
-            Measure::VmiCount => self.counts(&stores, &mut writer),
-            Measure::VmCount => self.vm_counts(&stores, &mut writer),
-            Measure::Migrations | Measure::MigrationOutcome => self.migrations(&stores, &mut writer),
-            Measure::VmSnapshot => Self::snapshots(&stores, &mut writer),
-            Measure::VmLabels => self.vm_labels(&stores, &mut writer),
-            Measure::VmInfo
-            | Measure::VmTransition
-            | Measure::VmRequests
-            | Measure::VmLimits
-            | Measure::VmDisk
-            | Measure::VmCreated
-            | Measure::VmVnic => self.vms(&stores, &mut writer),
-            _ => self.vmis(&stores, &mut writer),
+            Measure::All(OfAll::VmiCount) => self.counts(&stores, &mut writer),
+            Measure::All(OfAll::VmCount) => self.vm_counts(&stores, &mut writer),
+            Measure::All(OfAll::Migrations | OfAll::MigrationOutcome) => self.migrations(&stores, &mut writer),
+            Measure::All(OfAll::VmSnapshot) => Self::snapshots(&stores, &mut writer),
+            Measure::All(OfAll::VmLabels) => self.vm_labels(&stores, &mut writer),
+            Measure::Vm(measure) => self.vms(measure, &stores, &mut writer),
+            Measure::Vmi(measure) => self.vmis(measure, &stores, &mut writer),
+            // Histograms are observed when something happens, and domains are virt-handler's.
+            Measure::Way(_) | Measure::Domain(_) => {}
         }
     }
 }
@@ -430,7 +423,7 @@ impl HandlerCollector {
     }
 
     /// What was taken of migrations since the last page. Who reads a page takes it away from the next reader, as with the real one.
-    fn queued(&self, vmis: &[Arc<Vmi>], now: f64, writer: &mut Writer<'_, '_>) {
+    fn queued(&self, measure: OfDomain, vmis: &[Arc<Vmi>], now: f64, writer: &mut Writer<'_, '_>) {
         let mut shown_once = self.shown_once.lock().expect("no panic while held");
         shown_once
             .retain(|(_, uid), _| vmis.iter().any(|vmi| vmi.migration.as_ref().is_some_and(|migration| migration.uid == *uid)));
@@ -441,9 +434,22 @@ impl HandlerCollector {
             for at in &times[(*shown).max(times.len().saturating_sub(QUEUE)).min(times.len())..] {
                 writer.at = Some((at * 1000.0) as i64);
                 let domain = Domain::new(vmi, *at, self.pauses.of(&vmi.uid, *at));
-                domain.points(writer.shown.measure, &mut |labels, value| writer.point(labels, value, &[]));
+                domain.points(measure, &mut |labels, value| writer.point(labels, value, &[]));
             }
             *shown = times.len();
+        }
+    }
+
+    /// VMIs of the node by phase, as old releases show them.
+    fn phases(&self, vmis: &[Arc<Vmi>], writer: &mut Writer<'_, '_>) {
+        let mut counts: BTreeMap<String, f64> = BTreeMap::new();
+        for vmi in vmis {
+            let phase = if self.defects.has(Defect::PhaseUnknown) { String::new() } else { vmi.phase.to_lowercase() };
+            *counts.entry(phase).or_default() += 1.0;
+        }
+        let node = vmis.first().map_or("", |vmi| vmi.node.as_str());
+        for (phase, count) in counts {
+            writer.point(&[("node", node), ("phase", &phase)], count, &[]);
         }
     }
 
@@ -460,25 +466,19 @@ impl Collector for HandlerCollector {
         let now = super::status::seconds_now();
         let mut writer = Writer { family, shown, samples, at: None };
         let vmis = self.vmis.of(&store, Vmi::of);
-        if shown.measure == Measure::VmiCount {
-            let mut counts: BTreeMap<String, f64> = BTreeMap::new();
-            for vmi in vmis.iter() {
-                let phase = if self.defects.has(Defect::PhaseUnknown) { String::new() } else { vmi.phase.to_lowercase() };
-                *counts.entry(phase).or_default() += 1.0;
-            }
-            let node = vmis.first().map_or("", |vmi| vmi.node.as_str());
-            for (phase, count) in counts {
-                writer.point(&[("node", node), ("phase", &phase)], count, &[]);
-            }
-            return;
-        }
+        let measure = match shown.measure {
+            Measure::All(OfAll::VmiCount) => return self.phases(&vmis, &mut writer),
+            Measure::Domain(measure) => measure,
+            // The rest is virt-controller's.
+            Measure::All(_) | Measure::Vmi(_) | Measure::Vm(_) | Measure::Way(_) => return,
+        };
         if shown.queued {
-            return self.queued(&vmis, now, &mut writer);
+            return self.queued(measure, &vmis, now, &mut writer);
         }
         for vmi in vmis.iter().filter(|vmi| vmi.has_domain()) {
             let domain = Domain::new(vmi, now, self.pauses.of(&vmi.uid, now));
             let more: &[(String, String)] = if shown.with_labels { &vmi.labels } else { &[] };
-            domain.points(shown.measure, &mut |labels, value| writer.point(labels, value, more));
+            domain.points(measure, &mut |labels, value| writer.point(labels, value, more));
         }
     }
 }

@@ -1,109 +1,9 @@
 //! What can be told of VMs, whatever a release calls it. A release's family names its measure, and which part of it if it shows one
 //! part alone; labels that a family does not have are dropped. So names, labels and splits are data, and only what is measured is code.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::curves::{Seed, Wave};
 use super::machine::{Vm, Vmi};
-
-/// Something that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Measure {
-    /// 1 for each VMI, with what it is.
-    VmiInfo,
-    /// Whether an eviction would fail.
-    VmiNonEvictable,
-    /// 1 for each address of a guest.
-    VmiAddress,
-    /// 1 for each network card of a VMI.
-    VmiVnic,
-    /// Memory of a launcher besides its guest's, in bytes.
-    VmiOverhead,
-    /// VMIs by phase, and by node or what else there is of them.
-    VmiCount,
-    /// When a migration began.
-    MigrationStart,
-    /// When a migration ended.
-    MigrationEnd,
-    /// 1 for each migration in a phase, or their number; part `phase`.
-    Migrations,
-    /// Whether a migration went well or not; part `outcome`.
-    MigrationOutcome,
-    /// 1 for each VM, with what it is.
-    VmInfo,
-    /// VMs by namespace.
-    VmCount,
-    /// When a VM's conditions last changed, in the group of its status, and 0 in the others; part `group`.
-    VmTransition,
-    /// What a VM asks for.
-    VmRequests,
-    /// What a VM is limited to.
-    VmLimits,
-    /// Size of the claims of a VM.
-    VmDisk,
-    /// When a VM was made.
-    VmCreated,
-    /// 1 for each VM, with its labels.
-    VmLabels,
-    /// 1 for each network card of a VM.
-    VmVnic,
-    /// When a snapshot of a VM succeeded.
-    VmSnapshot,
-    /// A VMI's way from one phase to the next: a histogram.
-    PhaseTransition,
-    /// The same from its creation.
-    PhaseFromCreation,
-    /// The same from its deletion.
-    PhaseFromDeletion,
-    /// The same of migrations, from their creation.
-    MigrationPhaseFromCreation,
-    /// Processor seconds; part `mode`: total, user or system.
-    Cpu,
-    /// Load averages inside; part `window`: 1m, 5m, 15m.
-    Load,
-    /// Seconds of virtual processors by state.
-    VcpuTime,
-    /// Seconds that virtual processors waited for input and output.
-    VcpuWait,
-    /// Seconds that virtual processors waited to be run.
-    VcpuDelay,
-    /// Bytes of memory; part `kind`.
-    Memory,
-    /// Bytes that were swapped; part `type`: in or out.
-    Swap,
-    /// Page faults; part `kind`: major or minor.
-    PageFaults,
-    /// Disk operations; part `type`: read, write or flush.
-    DiskOperations,
-    /// Disk bytes; part `type`.
-    DiskBytes,
-    /// Seconds of disk operations; part `type`.
-    DiskSeconds,
-    /// The same in milliseconds.
-    DiskMilliseconds,
-    /// The same in nanoseconds, as an old release had it under a name that says milliseconds.
-    DiskNanoseconds,
-    /// Network bytes; part `type`: rx or tx.
-    NetworkBytes,
-    /// Network packets; part `type`.
-    NetworkPackets,
-    /// Network errors; part `type`.
-    NetworkErrors,
-    /// Dropped packets; part `type`.
-    NetworkDropped,
-    /// Size of file systems.
-    FilesystemCapacity,
-    /// Used bytes of file systems.
-    FilesystemUsed,
-    /// Virtual processors that are pinned, times processors.
-    CpuAffinity,
-    /// Bytes of memory that are written a second.
-    DirtyRate,
-    /// A migration's bytes; part `kind`.
-    MigrationBytes,
-}
+use super::measures::{OfDisks, OfDomain, OfGuest, OfMemory, OfNetworks, OfProcessors, OfVm, OfVmi};
 
 /// Labels and a value.
 pub(crate) type Point<'a> = dyn FnMut(&[(&str, &str)], f64) + 'a;
@@ -118,12 +18,12 @@ fn flag(value: bool) -> &'static str {
 }
 
 /// What virt-controller tells of a VMI; `other` is the name of its launcher, or of its migration.
-pub(crate) fn of_vmi(measure: Measure, vmi: &Vmi, other: &str, point: &mut Point<'_>) {
+pub(crate) fn of_vmi(measure: OfVmi, vmi: &Vmi, other: &str, point: &mut Point<'_>) {
     let base = [("node", vmi.node.as_str()), ("namespace", &vmi.namespace), ("name", &vmi.name)];
     let mut with = |more: &[(&str, &str)], value: f64| point(&[&base[..], more].concat(), value);
     let hardware = &vmi.hardware;
     match measure {
-        Measure::VmiInfo => with(
+        OfVmi::VmiInfo => with(
             &[
                 ("phase", &vmi.phase.to_lowercase()),
                 ("os", &hardware.os),
@@ -142,8 +42,8 @@ pub(crate) fn of_vmi(measure: Measure, vmi: &Vmi, other: &str, point: &mut Point
             ],
             1.0,
         ),
-        Measure::VmiNonEvictable => with(&[], f64::from(u8::from(!vmi.evictable))),
-        Measure::VmiAddress => {
+        OfVmi::VmiNonEvictable => with(&[], f64::from(u8::from(!vmi.evictable))),
+        OfVmi::VmiAddress => {
             for found in &vmi.addresses {
                 let kind = if found.address.is_empty() { "SystemInterface" } else { "ExternalInterface" };
                 let more = [
@@ -156,18 +56,25 @@ pub(crate) fn of_vmi(measure: Measure, vmi: &Vmi, other: &str, point: &mut Point
                 with(&more, 1.0);
             }
         }
-        Measure::VmiVnic if vmi.phase == "Running" => vnics(&hardware.vnics, &mut with),
-        Measure::VmiOverhead => with(&[], vmi.overhead),
-        Measure::MigrationStart | Measure::MigrationEnd => {
-            let Some(migration) = &vmi.migration else { return };
-            let status = if migration.failed { "failed" } else { "succeeded" };
-            match (measure, migration.end) {
-                (Measure::MigrationStart, _) => with(&[("migration_name", other)], migration.start),
-                (_, Some(end)) => with(&[("migration_name", other), ("status", status)], end),
-                _ => {}
+        OfVmi::VmiVnic => {
+            if vmi.phase == "Running" {
+                vnics(&hardware.vnics, &mut with);
             }
         }
-        _ => {}
+        OfVmi::VmiOverhead => with(&[], vmi.overhead),
+        OfVmi::MigrationStart => {
+            if let Some(migration) = &vmi.migration {
+                with(&[("migration_name", other)], migration.start);
+            }
+        }
+        OfVmi::MigrationEnd => {
+            if let Some(migration) = &vmi.migration
+                && let Some(end) = migration.end
+            {
+                let status = if migration.failed { "failed" } else { "succeeded" };
+                with(&[("migration_name", other), ("status", status)], end);
+            }
+        }
     }
 }
 
@@ -186,12 +93,12 @@ fn vnics(cards: &[super::machine::Vnic], with: &mut impl FnMut(&[(&str, &str)], 
 }
 
 /// What virt-controller tells of a VM; `claim` tells size and mode of a PersistentVolumeClaim.
-pub(crate) fn of_vm(measure: Measure, vm: &Vm, claim: &dyn Fn(&str) -> Option<(f64, String)>, point: &mut Point<'_>) {
+pub(crate) fn of_vm(measure: OfVm, vm: &Vm, claim: &dyn Fn(&str) -> Option<(f64, String)>, point: &mut Point<'_>) {
     let base = [("name", vm.name.as_str()), ("namespace", &vm.namespace)];
     let mut with = |more: &[(&str, &str)], value: f64| point(&[&base[..], more].concat(), value);
     let hardware = &vm.hardware;
     match measure {
-        Measure::VmInfo => with(
+        OfVm::VmInfo => with(
             &[
                 ("os", &hardware.os),
                 ("workload", &hardware.workload),
@@ -204,33 +111,32 @@ pub(crate) fn of_vm(measure: Measure, vm: &Vm, claim: &dyn Fn(&str) -> Option<(f
             ],
             1.0,
         ),
-        Measure::VmTransition => {
+        OfVm::VmTransition => {
             // A status of no group counts as an error.
             let current = if vm.group() == "<unknown>" { "error" } else { vm.group() };
             for group in ["starting", "running", "migrating", "non_running", "error"] {
                 with(&[("group", group)], if group == current { vm.changed } else { 0.0 });
             }
         }
-        Measure::VmRequests => {
+        OfVm::VmRequests => {
             for (resource, unit, source, value) in &vm.requests {
                 with(&[("resource", resource), ("unit", unit), ("source", source)], *value);
             }
         }
-        Measure::VmLimits => {
+        OfVm::VmLimits => {
             for (resource, unit, value) in &vm.limits {
                 with(&[("resource", resource), ("unit", unit)], *value);
             }
         }
-        Measure::VmDisk => {
+        OfVm::VmDisk => {
             for (name, device) in &vm.claims {
                 if let Some((size, mode)) = claim(&format!("{}/{name}", vm.namespace)) {
                     with(&[("persistentvolumeclaim", name), ("volume_mode", &mode), ("device", device)], size);
                 }
             }
         }
-        Measure::VmCreated => with(&[], vm.created),
-        Measure::VmVnic => vnics(&hardware.vnics, &mut with),
-        _ => {}
+        OfVm::VmCreated => with(&[], vm.created),
+        OfVm::VmVnic => vnics(&hardware.vnics, &mut with),
     }
 }
 
@@ -275,54 +181,46 @@ impl<'a> Domain<'a> {
     }
 
     /// What virt-handler tells of it.
-    pub(crate) fn points(&self, measure: Measure, point: &mut Point<'_>) {
+    pub(crate) fn points(&self, measure: OfDomain, point: &mut Point<'_>) {
         let name = format!("{}_{}", self.vmi.namespace, self.vmi.name);
         let base =
             [("node", self.vmi.node.as_str()), ("namespace", &self.vmi.namespace), ("name", &self.vmi.name), ("domain", &name)];
         let mut with = |more: &[(&str, &str)], value: f64| point(&[&base[..], more].concat(), value);
         match measure {
-            Measure::Cpu | Measure::VcpuTime | Measure::VcpuWait | Measure::VcpuDelay | Measure::CpuAffinity | Measure::Load => {
-                self.processors(measure, &mut with);
-            }
-            Measure::Memory | Measure::Swap | Measure::PageFaults | Measure::DirtyRate => self.memory(measure, &mut with),
-            Measure::DiskOperations
-            | Measure::DiskBytes
-            | Measure::DiskSeconds
-            | Measure::DiskMilliseconds
-            | Measure::DiskNanoseconds => {
-                self.disks(measure, &mut with);
-            }
-            Measure::NetworkBytes | Measure::NetworkPackets | Measure::NetworkErrors | Measure::NetworkDropped => {
-                self.networks(measure, &mut with);
-            }
-            Measure::FilesystemCapacity | Measure::FilesystemUsed if self.vmi.agent => {
+            OfDomain::Processors(measure) => self.processors(measure, &mut with),
+            OfDomain::Memory(measure) => self.memory(measure, &mut with),
+            OfDomain::Disks(measure) => self.disks(measure, &mut with),
+            OfDomain::Networks(measure) => self.networks(measure, &mut with),
+            OfDomain::Guest(OfGuest::MigrationBytes) => self.migration(&mut with),
+            OfDomain::Guest(measure @ (OfGuest::FilesystemCapacity | OfGuest::FilesystemUsed)) => {
+                if !self.vmi.agent {
+                    return;
+                }
                 let capacity = 10.0 * 1024.0 * 1024.0 * 1024.0;
                 let used = capacity * self.seed.with("root").between(0.15, 0.6) + self.counted("files", 100.0, 2000.0);
-                let value = if measure == Measure::FilesystemCapacity { capacity } else { used.min(capacity).floor() };
+                let value = if measure == OfGuest::FilesystemCapacity { capacity } else { used.min(capacity).floor() };
                 with(&[("disk_name", "vda1"), ("mount_point", "/"), ("file_system_type", "xfs")], value);
             }
-            Measure::MigrationBytes => self.migration(&mut with),
-            _ => {}
         }
     }
 
-    fn processors(&self, measure: Measure, with: &mut impl FnMut(&[(&str, &str)], f64)) {
+    fn processors(&self, measure: OfProcessors, with: &mut impl FnMut(&[(&str, &str)], f64)) {
         let vcpus = self.vmi.hardware.vcpus;
-        if measure == Measure::Cpu {
-            let total: f64 = (0..vcpus).map(|id| self.vcpu(id)).sum::<f64>() * 1.05;
-            let user = self.seed.with("user").between(0.5, 0.8);
-            for (mode, value) in [("total", total), ("user", total * user), ("system", total * (1.0 - user) * 0.9)] {
-                with(&[("mode", mode)], value);
+        let of_each = |show: &mut dyn FnMut(u32, &str)| (0..vcpus).for_each(|id| show(id, &id.to_string()));
+        match measure {
+            OfProcessors::Cpu => {
+                let total: f64 = (0..vcpus).map(|id| self.vcpu(id)).sum::<f64>() * 1.05;
+                let user = self.seed.with("user").between(0.5, 0.8);
+                for (mode, value) in [("total", total), ("user", total * user), ("system", total * (1.0 - user) * 0.9)] {
+                    with(&[("mode", mode)], value);
+                }
             }
-            return;
-        }
-        if measure == Measure::CpuAffinity {
             // Nothing is pinned: each may run everywhere.
-            with(&[], f64::from(vcpus * NODE_CPUS));
-            return;
-        }
-        if measure == Measure::Load {
-            if self.vmi.agent {
+            OfProcessors::CpuAffinity => with(&[], f64::from(vcpus * NODE_CPUS)),
+            OfProcessors::Load => {
+                if !self.vmi.agent {
+                    return;
+                }
                 let wave = self.wave("vcpu 0", 0.02, 0.35);
                 for (window, seconds) in [("1m", 60.0), ("5m", 300.0), ("15m", 900.0)] {
                     let from = (self.active - seconds).max(0.0);
@@ -330,27 +228,27 @@ impl<'a> Domain<'a> {
                     with(&[("window", window)], (mean * 100.0).round() / 100.0);
                 }
             }
-            return;
-        }
-        for id in 0..vcpus {
-            let text = id.to_string();
-            match measure {
-                // Of a paused domain libvirt says "blocked" of each processor; old releases show its number.
-                Measure::VcpuTime => {
-                    let (state, number) = if self.vmi.paused { ("blocked", "2") } else { ("running", "1") };
-                    with(&[("id", &text), ("state", state), ("state_number", number)], self.vcpu(id));
-                }
-                Measure::VcpuWait => with(&[("id", &text)], self.wave(&format!("wait {id}"), 0.0005, 0.01).passed(self.active)),
-                _ => with(&[("id", &text)], self.wave(&format!("delay {id}"), 0.0002, 0.02).passed(self.active)),
+            // Of a paused domain libvirt says "blocked" of each processor; old releases show its number.
+            OfProcessors::VcpuTime => {
+                let (state, number) = if self.vmi.paused { ("blocked", "2") } else { ("running", "1") };
+                of_each(&mut |id, text| with(&[("id", text), ("state", state), ("state_number", number)], self.vcpu(id)));
+            }
+            OfProcessors::VcpuWait => {
+                let waited = |id: u32| self.wave(&format!("wait {id}"), 0.0005, 0.01).passed(self.active);
+                of_each(&mut |id, text| with(&[("id", text)], waited(id)));
+            }
+            OfProcessors::VcpuDelay => {
+                let delayed = |id: u32| self.wave(&format!("delay {id}"), 0.0002, 0.02).passed(self.active);
+                of_each(&mut |id, text| with(&[("id", text)], delayed(id)));
             }
         }
     }
 
-    fn memory(&self, measure: Measure, with: &mut impl FnMut(&[(&str, &str)], f64)) {
+    fn memory(&self, measure: OfMemory, with: &mut impl FnMut(&[(&str, &str)], f64)) {
         let total = self.vmi.hardware.memory;
         let pages = |share: f64| (total * share / PAGE).floor() * PAGE;
         match measure {
-            Measure::Memory => {
+            OfMemory::Memory => {
                 let used = self.used();
                 let cached = (1.0 - used) * 0.4;
                 // The kernel keeps some of it to itself.
@@ -367,17 +265,17 @@ impl<'a> Domain<'a> {
                     with(&[("kind", kind)], pages(share));
                 }
             }
-            Measure::Swap => {
+            OfMemory::Swap => {
                 for direction in ["in", "out"] {
                     with(&[("type", direction)], 0.0);
                 }
             }
-            Measure::PageFaults => {
+            OfMemory::PageFaults => {
                 with(&[("kind", "major")], self.counted("major", 0.01, 0.5));
                 with(&[("kind", "minor")], self.counted("minor", 50.0, 2000.0));
             }
             // It is measured of a domain that runs and does not move.
-            _ => {
+            OfMemory::DirtyRate => {
                 let moving = self.vmi.migration.as_ref().is_some_and(|migration| migration.end.is_none());
                 if !self.vmi.paused && !moving {
                     let mib = 1024.0 * 1024.0;
@@ -387,7 +285,7 @@ impl<'a> Domain<'a> {
         }
     }
 
-    fn disks(&self, measure: Measure, with: &mut impl FnMut(&[(&str, &str)], f64)) {
+    fn disks(&self, measure: OfDisks, with: &mut impl FnMut(&[(&str, &str)], f64)) {
         for drive in &self.vmi.hardware.drives {
             for (kind, low, high, bytes, seconds) in
                 [("read", 2.0, 40.0, 16_384.0, 0.000_4), ("write", 5.0, 60.0, 8_192.0, 0.000_9), ("flush", 0.2, 3.0, 0.0, 0.002)]
@@ -395,26 +293,26 @@ impl<'a> Domain<'a> {
                 let boot = if kind == "read" { self.active.min(15.0) * 300.0 } else { 0.0 };
                 let operations = boot + self.counted(&format!("{drive} {kind}"), low, high);
                 let value = match measure {
-                    Measure::DiskOperations => operations.floor(),
-                    Measure::DiskBytes => operations.floor() * bytes,
-                    Measure::DiskSeconds => operations * seconds,
-                    Measure::DiskMilliseconds => (operations * seconds * 1e3).floor(),
-                    _ => (operations * seconds * 1e9).floor(),
+                    OfDisks::DiskOperations => operations.floor(),
+                    OfDisks::DiskBytes => operations.floor() * bytes,
+                    OfDisks::DiskSeconds => operations * seconds,
+                    OfDisks::DiskMilliseconds => (operations * seconds * 1e3).floor(),
+                    OfDisks::DiskNanoseconds => (operations * seconds * 1e9).floor(),
                 };
                 with(&[("drive", drive), ("type", kind)], value);
             }
         }
     }
 
-    fn networks(&self, measure: Measure, with: &mut impl FnMut(&[(&str, &str)], f64)) {
+    fn networks(&self, measure: OfNetworks, with: &mut impl FnMut(&[(&str, &str)], f64)) {
         for card in &self.vmi.hardware.vnics {
             for (direction, low, high, size) in [("rx", 5.0, 400.0, 900.0), ("tx", 4.0, 300.0, 700.0)] {
                 let packets = self.counted(&format!("{} {direction}", card.name), low, high);
                 let value = match measure {
-                    Measure::NetworkBytes => packets * size,
-                    Measure::NetworkPackets => packets,
-                    Measure::NetworkErrors => 0.0,
-                    _ => (packets / 100_000.0).floor(),
+                    OfNetworks::NetworkBytes => packets * size,
+                    OfNetworks::NetworkPackets => packets,
+                    OfNetworks::NetworkErrors => 0.0,
+                    OfNetworks::NetworkDropped => (packets / 100_000.0).floor(),
                 };
                 with(&[("interface", &card.name), ("type", direction)], value);
             }

@@ -117,7 +117,7 @@ impl WorkQueue {
                     *failures += 1;
                     *failures
                 }
-                _ => {
+                Outcome::Done | Outcome::Again(_) => {
                     state.failures.remove(&key);
                     0
                 }

@@ -193,7 +193,21 @@ impl Kind {
             Self::TextAlways => Some("".into()),
             Self::SwitchAlways => Some(false.into()),
             Self::SwitchOrNull => Some(Value::Null),
-            _ => None,
+            Self::Text
+            | Self::TextGiven
+            | Self::Url
+            | Self::Host
+            | Self::Switch
+            | Self::SwitchGiven
+            | Self::Number
+            | Self::Duration
+            | Self::Texts
+            | Self::Map
+            | Self::Any
+            | Self::One(_)
+            | Self::Filled(_)
+            | Self::Many(_)
+            | Self::Intervals => None,
         }
     }
 

@@ -48,7 +48,7 @@ impl Rule {
             Self::Need(fields, why) if !fields.split_whitespace().any(|field| given(map, field)) => Some(why),
             Self::Not([first, second], why) if given(map, first) && given(map, second) => Some(why),
             Self::Check(check) => return check(map, version),
-            _ => None,
+            Self::Since(..) | Self::Whole(..) | Self::Field(..) | Self::Over(..) | Self::Need(..) | Self::Not(..) => None,
         };
         refused.map_or(Ok(()), |why| Err(why.to_owned()))
     }

@@ -50,7 +50,7 @@ fn run(case: &Value) -> Result<(), String> {
     let shown = found.to_string();
     let link = match &found.verdict {
         Verdict::Broken(broken) => broken.first().map_or(Value::Null, |broken| json!(broken.link)),
-        _ => Value::Null,
+        Verdict::There { .. } | Verdict::Unexplained(_) => Value::Null,
     };
     if link != case["link"] {
         return Err(format!("the link is {link}, wanted {}:\n{shown}", case["link"]));

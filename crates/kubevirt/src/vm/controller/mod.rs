@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::collect::Stores;
 use super::machine::seconds;
-use super::measure::Measure;
+use super::measures::{Measure, Way};
 use super::queue::{Outcome, WorkQueue};
 use super::status::{self, Writer};
 use crate::informer::{Change, Informer};
@@ -41,10 +41,10 @@ pub(crate) struct Transitions {
 impl Transitions {
     pub(crate) fn of(find: impl Fn(Measure) -> Option<String>) -> Self {
         Self {
-            between: find(Measure::PhaseTransition),
-            from_creation: find(Measure::PhaseFromCreation),
-            from_deletion: find(Measure::PhaseFromDeletion),
-            migration: find(Measure::MigrationPhaseFromCreation),
+            between: find(Measure::Way(Way::PhaseTransition)),
+            from_creation: find(Measure::Way(Way::PhaseFromCreation)),
+            from_deletion: find(Measure::Way(Way::PhaseFromDeletion)),
+            migration: find(Measure::Way(Way::MigrationPhaseFromCreation)),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn of_release(release: &Release) -> Result<Shape> {
             if family.vmi_labels {
                 found.open.insert("kubernetes_vmi_label_".to_owned());
             }
-            if family.measure == Some(kubevirt::Measure::VmLabels) {
+            if family.measure == Some(kubevirt::Measure::All(kubevirt::OfAll::VmLabels)) {
                 found.open.insert("label_".to_owned());
             }
             // A resource is one of the API's, of which no component knows all.
