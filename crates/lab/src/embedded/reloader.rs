@@ -52,6 +52,7 @@ async fn work(context: &ContainerContext) -> Result<()> {
     let place = reload_place(target.unwrap_or("http://localhost:9090/-/reload"));
     let web = argument("--web-config-file").and_then(|file| context.host_path(file));
     let mut changes = context.volumes.clone();
+    let mut reload = Reload::new(context, &place)?;
     loop {
         changes.borrow_and_update();
         let text = render(context, &from).await?;
@@ -63,8 +64,13 @@ async fn work(context: &ContainerContext) -> Result<()> {
         if once {
             return Ok(());
         }
-        reload(context, &place).await;
-        if changes.changed().await.is_err() {
+        let again = reload.ask().await;
+        // A configuration that is refused stays so until it is another one: what came meanwhile is read before the next attempt.
+        let changed = match again {
+            None => changes.changed().await,
+            Some(after) => tokio::time::timeout(after, changes.changed()).await.unwrap_or(Ok(())),
+        };
+        if changed.is_err() {
             return std::future::pending().await;
         }
     }
@@ -145,30 +151,41 @@ fn discover_as_pod(context: &ContainerContext, value: &mut Value) {
     }
 }
 
-/// Asks the program beside it to reload until it has.
-async fn reload(context: &ContainerContext, (scheme, place): &(String, String)) {
-    // Whose certificate it is nobody asks: it is the pod's own localhost that is meant, as with the real reloader.
-    let client =
-        reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).timeout(Duration::from_secs(5)).build();
-    let Ok(client) = client else { return };
-    let url = format!("{scheme}://{}{place}", context.address);
-    let mut told = String::new();
-    loop {
-        match client.post(&url).send().await {
+/// Asks the program beside it to reload.
+struct Reload<'a> {
+    context: &'a ContainerContext,
+    client: reqwest::Client,
+    url: String,
+    /// What it answered last, so that each refusal is logged once.
+    refused: String,
+}
+
+impl<'a> Reload<'a> {
+    fn new(context: &'a ContainerContext, (scheme, place): &(String, String)) -> Result<Self> {
+        // Whose certificate it is nobody asks: it is the pod's own localhost that is meant, as with the real reloader.
+        let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).timeout(Duration::from_secs(5));
+        let url = format!("{scheme}://{}{place}", context.address);
+        Ok(Self { context, client: client.build().context("cannot make an HTTP client")?, url, refused: String::new() })
+    }
+
+    /// After which time to ask again; nothing where the program has reloaded.
+    async fn ask(&mut self) -> Option<Duration> {
+        match self.client.post(&self.url).send().await {
             Ok(response) if response.status().is_success() => {
-                context.logs.line("level=info msg=\"Reload triggered\"");
-                return;
+                self.context.logs.line("level=info msg=\"Reload triggered\"");
+                self.refused.clear();
+                None
             }
             Ok(response) => {
                 let text = response.text().await.unwrap_or_default();
-                if text != told {
-                    context.logs.line(&format!("level=error msg=\"Failed to trigger reload\" err={text:?}"));
-                    told = text;
+                if text != self.refused {
+                    self.context.logs.line(&format!("level=error msg=\"Failed to trigger reload\" err={text:?}"));
+                    self.refused = text;
                 }
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some(Duration::from_secs(1))
             }
             // It is not listening yet.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => Some(Duration::from_millis(50)),
         }
     }
 }
