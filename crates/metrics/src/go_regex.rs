@@ -225,20 +225,40 @@ impl Reader<'_> {
             self.names.push(name);
             return Ok(());
         }
+        self.flags(begin)
+    }
+
+    /// The flags of a group, `(?i-s:` or `(?i-s)`, without the `(?`. Go lets each flag be repeated, and the last one decides
+    /// (`parsePerlFlags` of `regexp/syntax/parse.go`); the crate does not.
+    fn flags(&mut self, begin: usize) -> Result<(), String> {
+        let (mut on, mut off) = (Vec::new(), Vec::new());
+        let (mut negated, mut seen) = (false, false);
         loop {
             match self.next() {
-                Some(flag @ ('i' | 'm' | 's' | 'U' | '-')) => self.out.push(flag),
-                Some(':') => {
-                    self.out.push(':');
-                    return Ok(());
-                }
-                Some(')') => {
-                    // Go takes a group of no flags, which changes nothing; Rust refuses it.
-                    match self.out.strip_suffix("(?").map(str::len) {
-                        Some(before) => self.out.truncate(before),
-                        None => self.out.push(')'),
+                Some(flag @ ('i' | 'm' | 's' | 'U')) => {
+                    seen = true;
+                    let (of, other) = if negated { (&mut off, &mut on) } else { (&mut on, &mut off) };
+                    other.retain(|written| *written != flag);
+                    if !of.contains(&flag) {
+                        of.push(flag);
                     }
-                    self.open -= 1;
+                }
+                Some('-') if !negated => (negated, seen) = (true, false),
+                Some(end @ (':' | ')')) if !negated || seen => {
+                    if end == ')' {
+                        self.open -= 1;
+                        if on.is_empty() && off.is_empty() {
+                            // A group of no flags changes nothing; the crate refuses it.
+                            self.out.truncate(self.out.len() - "(?".len());
+                            return Ok(());
+                        }
+                    }
+                    self.out.extend(on);
+                    if !off.is_empty() {
+                        self.out.push('-');
+                        self.out.extend(off);
+                    }
+                    self.out.push(end);
                     return Ok(());
                 }
                 _ => return Err(format!("invalid or unsupported Perl syntax: `{}`", &self.whole[begin..self.at])),
@@ -487,6 +507,8 @@ mod tests {
             (r"\Z", r"invalid escape sequence: `\Z`"),
             ("a\\", "trailing backslash at end of expression: ``"),
             ("(?x)a", "invalid or unsupported Perl syntax: `(?x`"),
+            ("(?i-)a", "invalid or unsupported Perl syntax: `(?i-)`"),
+            ("(?-i-s)a", "invalid or unsupported Perl syntax: `(?-i-`"),
             ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
             ("(?P<n>a)(?P<n>b)", "duplicate capture group name: `n`"),
         ] {
@@ -499,9 +521,23 @@ mod tests {
         assert!(compile("(?)a").unwrap().is_match("a") && compile("b(?)a").unwrap().is_match("ba"));
     }
 
+    #[test]
+    fn the_last_of_a_flag_that_is_repeated_decides() {
+        for (pattern, small, large) in [
+            ("(?ii)a", true, true),
+            ("(?i-i)a", true, false),
+            ("(?i)(?-ii)a", true, false),
+            ("(?iis-s:A)", true, true),
+            ("(?i-i:A)", false, true),
+        ] {
+            let compiled = compile(pattern).unwrap();
+            assert_eq!((compiled.is_match("a"), compiled.is_match("A")), (small, large), "{pattern}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn what_is_taken_compiles(pattern in r"[a-z0-9{}()\[\]|*+?.^$\\:=,&~ -]{0,16}") {
+        fn what_is_taken_compiles(pattern in r"(\(\?[imsU-]{0,3}[:)])?[a-z0-9{}()\[\]|*+?.^$\\:=,&~ -]{0,16}") {
             if check(&pattern).is_ok() {
                 proptest::prop_assert!(compile(&pattern).is_ok(), "{}", pattern);
             }
