@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::client::{Client, Failure};
 use crate::go::GoError;
 use crate::log::Log;
-use crate::release::{InformerSpec, ReflectorSpec, Release};
+use crate::release::{InformerSpec, LogForm, ReflectorSpec, Release};
 
 /// First pause after a failure, and the longest (client-go `reflector.go`: 800 ms, 30 s, factor 2).
 const BACKOFF: Duration = Duration::from_millis(800);
@@ -252,11 +252,18 @@ impl Informer {
     }
 
     fn complain(&self, log: &Log, lines: &ReflectorSpec, template: &str, error: &str) {
-        let message = template
-            .replace("{origin}", self.spec.origin.as_deref().unwrap_or_default())
-            .replace("{type}", &self.go_type())
-            .replace("{error}", error);
-        log.error(&lines.pos, &message);
+        let (origin, go_type) = (self.spec.origin.as_deref().unwrap_or(&lines.origin), self.go_type());
+        let message = template.replace("{origin}", origin).replace("{type}", &go_type).replace("{error}", error);
+        match lines.form {
+            LogForm::Json => log.error(&lines.pos, &message),
+            LogForm::Klog => log.klog_error(&lines.pos, &message),
+            LogForm::KlogStructured => {
+                let quote = |text: &str| Value::from(text).to_string();
+                let pairs = [("err", &*message), ("logger", "UnhandledError"), ("reflector", origin), ("type", &go_type)];
+                let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={}", quote(value))).collect();
+                log.klog_error(&lines.pos, &format!("\"Failed to watch\" {}", pairs.join(" ")));
+            }
+        }
     }
 
     /// Runs for ever.

@@ -149,33 +149,30 @@ impl Election {
         }
     }
 
+    /// One renewal; the object as the server has it then. A leader that knows its object writes at once; when that fails, it reads its
+    /// lock and writes again in the same try (client-go `leaderelection.go` `tryAcquireOrRenew`).
+    async fn renew(&self, known: &Value, since_success: Duration) -> Option<Value> {
+        if !self.client.election().reads_first {
+            let mut claimed = known.clone();
+            self.claim(&mut claimed, Timestamp::now());
+            let left = self.deadline(RENEW_DEADLINE.saturating_sub(since_success));
+            if let Ok((_, renewed)) =
+                self.client.request(Method::PUT, &self.path(), "application/json", Some(&claimed), left).await
+            {
+                return Some(renewed);
+            }
+        }
+        self.try_acquire().await
+    }
+
     /// Renews until that fails for longer than the deadline; then leadership is lost.
     pub(crate) async fn hold(&self, mut object: Value) {
-        let path = self.path();
         let mut last_success = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(RETRY).await;
-            if self.client.election().reads_first {
-                if self.try_acquire().await.is_some() {
-                    last_success = tokio::time::Instant::now();
-                }
-            } else {
-                let mut claimed = object.clone();
-                self.claim(&mut claimed, Timestamp::now());
-                let left = self.deadline(RENEW_DEADLINE.saturating_sub(last_success.elapsed()));
-                // The leader knows its object and writes at once.
-                match self.client.request(Method::PUT, &path, "application/json", Some(&claimed), left).await {
-                    Ok((_, renewed)) => {
-                        object = renewed;
-                        last_success = tokio::time::Instant::now();
-                    }
-                    Err(Failure::Status(409, _)) => match self.client.get(&path).await {
-                        Ok(current) if self.holder(&current).0 == self.identity => object = current,
-                        Ok(_) => return,
-                        Err(_) => {}
-                    },
-                    Err(_) => {}
-                }
+            if let Some(renewed) = self.renew(&object, last_success.elapsed()).await {
+                object = renewed;
+                last_success = tokio::time::Instant::now();
             }
             if last_success.elapsed() >= RENEW_DEADLINE {
                 return;

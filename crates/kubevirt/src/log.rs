@@ -1,4 +1,4 @@
-//! Log lines in KubeVirt's form: one JSON object a line, keys in order.
+//! Log lines in KubeVirt's form, one JSON object a line, keys in order; and in klog's.
 
 use cluster::LogWriter;
 use jiff::Timestamp;
@@ -33,7 +33,31 @@ impl Log {
         self.line("info", pos, message);
     }
 
+    /// An error of a library that logs through klog, which KubeVirt leaves as it is: severity, month and day, time, the process, the place.
+    pub(crate) fn klog_error(&self, pos: &str, message: &str) {
+        self.writer.line(&klog_error(Timestamp::now(), pos, message));
+    }
+
     pub(crate) fn error(&self, pos: &str, message: &str) {
         self.line("error", pos, message);
+    }
+}
+
+/// A line of klog (`klog.go` `formatHeader`): a container's program is process 1.
+fn klog_error(now: Timestamp, pos: &str, message: &str) -> String {
+    format!("E{} {:>7} {pos}] {message}", now.strftime("%m%d %H:%M:%S.%6f"), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn klog_has_a_header_of_fixed_width() {
+        let now = "2026-11-30T18:18:20.203727Z".parse().unwrap();
+        assert_eq!(
+            klog_error(now, "reflector.go:205", "\"Failed to watch\""),
+            "E1130 18:18:20.203727       1 reflector.go:205] \"Failed to watch\""
+        );
     }
 }

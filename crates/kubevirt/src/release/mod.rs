@@ -215,6 +215,9 @@ pub struct ComponentSpec {
     /// Whether its client has the counting hook.
     #[serde(default = "yes")]
     pub counted: bool,
+    /// Resources for which it has a client of its own without the hook: they are in the ledger and in no counter.
+    #[serde(default)]
+    pub uncounted: Vec<String>,
     /// How many scrapes it serves at once (`--max-metric-requests`); more are answered with 503.
     #[serde(default)]
     pub max_scrapes: Option<usize>,
@@ -280,13 +283,32 @@ fn attempts() -> u32 {
     11
 }
 
+/// In which form the lines of client-go's own logger are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LogForm {
+    /// As KubeVirt's own lines: while client-go logged through glog, which KubeVirt had replaced.
+    #[default]
+    Json,
+    /// klog's text: `E1130 18:33:32.431684       1 reflector.go:205] MESSAGE`.
+    Klog,
+    /// The same, with a message of keys and values (client-go since 0.33, `HandleErrorWithContext`).
+    KlogStructured,
+}
+
 /// Log lines of reflectors.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ReflectorSpec {
-    /// File and line.
+    /// Their form.
+    #[serde(default)]
+    pub form: LogForm,
+    /// File and line of client-go.
     pub pos: String,
-    /// When a list fails; `{origin}`, `{type}`, `{error}` are filled in.
+    /// File and line that start informers, where an informer has none of its own.
+    #[serde(default)]
+    pub origin: String,
+    /// When a list fails; `{origin}`, `{type}`, `{error}` are filled in. Of structured lines, the error.
     pub message: String,
     /// When a watch fails.
     pub watch_message: String,

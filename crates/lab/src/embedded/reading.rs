@@ -18,10 +18,15 @@ use super::Lab;
 /// The largest page of metrics that is read.
 const MAX_PAGE: usize = 64 * 1024 * 1024;
 
-/// The components of a release whose clients are not counted.
+/// The clients of a release that are not counted: all of a component, or those for some resources.
 pub fn hookless(release: &Release) -> Vec<Hookless> {
-    let uncounted = release.components.iter().filter(|(_, component)| !component.counted);
-    uncounted.map(|(name, _)| Hookless { pod: format!("{name}-"), resource: None }).collect()
+    let of = |(name, component): (&String, &kubevirt::ComponentSpec)| {
+        let pod = format!("{name}-");
+        let whole = (!component.counted).then(|| Hookless { pod: pod.clone(), resource: None });
+        let named = component.uncounted.iter().map(|resource| Hookless { pod: pod.clone(), resource: Some(resource.clone()) });
+        whole.into_iter().chain(named).collect::<Vec<_>>()
+    };
+    release.components.iter().flat_map(of).collect()
 }
 
 /// What a pod answers at /metrics: the status code, the media type, the text.
