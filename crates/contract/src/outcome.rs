@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
+use wire::counted_as;
 
 use crate::at_hand::AtHand;
 use crate::expression::check_expression;
@@ -185,12 +186,11 @@ impl Tally {
 
     /// One sentence about all of them; `what` is what they were compared with.
     pub fn sentence(&self, what: &str) -> String {
-        let sum = |count: usize| format!("{count} expression{}", if count == 1 { "" } else { "s" });
+        let sum = |count: usize| wire::counted(count, "expression");
         let reads = |count: usize| if count == 1 { "reads" } else { "read" };
         let others = match self.not_at_hand.len() {
             0 => String::new(),
-            1 => "; 1 metric of others was not looked for".to_owned(),
-            count => format!("; {count} metrics of others were not looked for"),
+            count => format!("; {} not looked for", counted_as(count, "metric of others was", "metrics of others were")),
         };
         match self.verdict() {
             Verdict::Broken => {

@@ -218,16 +218,7 @@ pub(crate) async fn probe(
     prometheus: &Prometheus,
     interrupted: &CancellationToken,
 ) -> Result<Option<(Report, Vec<Probed>)>> {
-    let (_folder, bench) = start(job, prometheus).await?;
-    let name = job.name_with_variant();
-    let provider = ProviderName::Embedded.word();
-    let to_run = ToRun { name: &name, release: &job.release, provider, variation: &job.variation };
-    let found = tokio::select! {
-        found = scenario::probe(to_run, &bench, &|_| ()) => Some(found),
-        () = interrupted.cancelled() => None,
-    };
-    bench.lab.stop().await;
-    Ok(found)
+    on_a_lab(job, prometheus, interrupted, async |to_run, bench| scenario::probe(to_run, bench, &|_| ()).await).await
 }
 
 /// Runs a mutant of a job on a lab of its own; nothing where it is interrupted.
@@ -235,16 +226,26 @@ pub(crate) async fn probe(
 /// # Errors
 /// When the lab does not start.
 pub(crate) async fn run_mutant(job: &Job, prometheus: &Prometheus, interrupted: &CancellationToken) -> Result<Option<Report>> {
+    on_a_lab(job, prometheus, interrupted, async |to_run, bench| scenario::run_mutant(to_run, bench, &|_| ()).await).await
+}
+
+/// Does something with a job on a lab of its own, which is gone afterwards; nothing comes of it where it is interrupted.
+async fn on_a_lab<T>(
+    job: &Job,
+    prometheus: &Prometheus,
+    interrupted: &CancellationToken,
+    act: impl AsyncFnOnce(ToRun<'_>, &Bench) -> T,
+) -> Result<Option<T>> {
     let (_folder, bench) = start(job, prometheus).await?;
     let name = job.name_with_variant();
     let provider = ProviderName::Embedded.word();
     let to_run = ToRun { name: &name, release: &job.release, provider, variation: &job.variation };
-    let report = tokio::select! {
-        report = scenario::run_mutant(to_run, &bench, &|_| ()) => Some(report),
+    let found = tokio::select! {
+        found = act(to_run, &bench) => Some(found),
         () = interrupted.cancelled() => None,
     };
     bench.lab.stop().await;
-    Ok(report)
+    Ok(found)
 }
 
 /// What is done with snapshots that are new or have changed.

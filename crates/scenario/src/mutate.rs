@@ -123,6 +123,36 @@ impl Check {
     }
 }
 
+/// An expression with one of its comparisons negated, in every way. What stands in quotes or braces is no comparison of the expression.
+fn negated(expression: &str) -> Vec<(String, String)> {
+    const OPERATORS: [(&str, &str); 6] = [("==", "!="), ("!=", "=="), (">=", "<"), ("<=", ">"), (">", "<="), ("<", ">=")];
+    let (mut quote, mut depth, mut found) = (None, 0usize, Vec::new());
+    let mut rest = expression.char_indices();
+    while let Some((at, letter)) = rest.next() {
+        match (quote, letter) {
+            (Some('"' | '\''), '\\') => drop(rest.next()),
+            (Some(open), letter) if letter == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'' | '`') => quote = Some(letter),
+            (None, '{') => depth += 1,
+            (None, '}') => depth = depth.saturating_sub(1),
+            (None, _) if depth == 0 => {
+                let after = &expression[at..];
+                let Some((operator, opposite)) = OPERATORS.iter().find(|(operator, _)| after.starts_with(operator)) else {
+                    continue;
+                };
+                let changed = format!("{}{opposite}{}", &expression[..at], &after[operator.len()..]);
+                found.push((format!("{operator} → {opposite}"), changed));
+                if operator.len() == 2 {
+                    rest.next();
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    found
+}
+
 fn of_query(query: &QueryCheck) -> Vec<Changed> {
     let mut mutants = Vec::new();
     let mut add = |what: String, change: &dyn Fn(&mut QueryCheck)| {
@@ -153,6 +183,9 @@ fn of_query(query: &QueryCheck) -> Vec<Changed> {
     }
     for (what, labels) in labels(&query.labels) {
         add(what, &|query| query.labels.clone_from(&labels));
+    }
+    for (what, expression) in negated(&query.expr) {
+        add(what, &|query| query.expr.clone_from(&expression));
     }
     mutants
 }
@@ -322,6 +355,7 @@ mod tests {
                 vec!["equals 2 → 3", "series 1 → 2", "label pod \"a\" → \"mutant\""],
             ),
             ("query: {expr: up, atLeast: 1, atMost: 3}", vec!["at least 1 → below 1", "at most 3 → above 3"]),
+            ("query: {expr: 'rate(up{a!=\"<b\"}[1m]) >= 2 or up == 1'}", vec!["at least one series → none", ">= → <", "== → !="]),
             ("targets: {allUp: true}", vec!["all targets → no target"]),
             ("targets: {count: 8}", vec!["count 8 → 9"]),
             (
@@ -355,6 +389,22 @@ mod tests {
             ("contract: {reads: [up]}", vec!["reads also kubevirt_mutant"]),
         ] {
             assert_eq!(mutants(expectation), expected, "{expectation}");
+        }
+    }
+
+    #[test]
+    fn comparisons_are_negated_where_they_compare() {
+        for (expression, expected) in [
+            ("up", vec![]),
+            ("up > 0", vec!["up <= 0"]),
+            ("up < bool 1 != 3", vec!["up >= bool 1 != 3", "up < bool 1 == 3"]),
+            (
+                r#"label_replace(up{a="}>"}, "a", "\"<", 'b', `>=`) == 1"#,
+                vec![r#"label_replace(up{a="}>"}, "a", "\"<", 'b', `>=`) != 1"#],
+            ),
+        ] {
+            let changed: Vec<String> = negated(expression).into_iter().map(|(_, changed)| changed).collect();
+            assert_eq!(changed, expected, "{expression}");
         }
     }
 

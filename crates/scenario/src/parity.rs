@@ -102,9 +102,8 @@ pub fn html(all: &[Parity]) -> String {
     let differing = all.iter().filter(|parity| !parity.holds()).count();
     let mut page = head("Parity of providers");
     page.push_str(&format!(
-        "<p>{} {}, {differing} with a difference that is not declared.</p>",
-        all.len(),
-        if all.len() == 1 { "scenario" } else { "scenarios" }
+        "<p>{}, {differing} with a difference that is not declared.</p>",
+        wire::counted(all.len(), "scenario"),
     ));
     for parity in all {
         page.push_str(&format!(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use wire::counted;
 
 use crate::place::Place;
 
@@ -358,14 +359,9 @@ impl Summary {
     }
 }
 
-/// `1 run`, `2 runs`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} passed, {} failed", counted(self.runs(), "run", "runs"), self.passed, self.failed)?;
+        write!(f, "{}: {} passed, {} failed", counted(self.runs(), "run"), self.passed, self.failed)?;
         let others = [
             (self.lab_failed, "without a lab"),
             (self.not_runnable, "not runnable"),
@@ -378,10 +374,10 @@ impl fmt::Display for Summary {
             }
         }
         if self.changed_snapshots > 0 {
-            write!(f, "; {}", counted(self.changed_snapshots, "changed snapshot", "changed snapshots"))?;
+            write!(f, "; {}", counted(self.changed_snapshots, "changed snapshot"))?;
         }
         if self.unchecked > 0 {
-            write!(f, "; {} not checked", counted(self.unchecked, "line", "lines"))?;
+            write!(f, "; {} not checked", counted(self.unchecked, "line"))?;
         }
         Ok(())
     }

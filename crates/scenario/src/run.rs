@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::Normaliser;
+use wire::counted;
 
 use crate::catalogue;
 use crate::lab::{Lab, LabError};
@@ -312,10 +313,8 @@ impl Run<'_> {
         if let Some((name, ..)) = meant.iter().find(|(_, hits, _)| *hits == 0) {
             return Err(format!("fault {name:?} decided over no request"));
         }
-        let words: Vec<String> = meant
-            .iter()
-            .map(|(name, hits, _)| format!("{name:?} met {hits} {}", if *hits == 1 { "request" } else { "requests" }))
-            .collect();
+        let words: Vec<String> =
+            meant.iter().map(|(name, hits, _)| format!("{name:?} met {}", counted(*hits as usize, "request"))).collect();
         Ok(words.join(", "))
     }
 
@@ -407,9 +406,12 @@ impl Run<'_> {
         }
         let began = self.lab.now();
         match take_snapshots(specs, self.lab).await {
-            Ok(texts) => {
+            Ok(Settled { texts, down }) => {
                 for (Placed { at, value: spec }, text) in specs.iter().zip(texts) {
-                    let seen = format!("{} lines", text.lines().count());
+                    let mut seen = format!("{} lines", text.lines().count());
+                    if !down.is_empty() {
+                        seen = format!("{seen}, without the series of what is down: {}", down.join(", "));
+                    }
                     let outcome = Outcome::Passed { seen, otherwise: None };
                     report.lines.push(self.line(began, *at, format!("snapshot {}", spec.name), outcome));
                     let (name, state) = (spec.name.clone(), SnapshotState::Taken);
@@ -429,8 +431,17 @@ fn explained(found: &Reconciliation) -> Result<String, String> {
     if found.is_explained() && found.requests > 0.0 { Ok(text) } else { Err(text) }
 }
 
-/// Takes all snapshots of one moment in which none of them changes any more.
-async fn take_snapshots(specs: &[Placed<SnapshotSpec>], lab: &dyn Lab) -> Result<Vec<String>, String> {
+/// What snapshots show, and of which moment.
+struct Settled {
+    /// One text a snapshot.
+    texts: Vec<String>,
+    /// The targets that were down all the time, so that their series are in no text.
+    down: Vec<String>,
+}
+
+/// Takes all snapshots of one moment in which none of them changes any more. Every target is up in that moment, unless one stays down
+/// as long as there is patience.
+async fn take_snapshots(specs: &[Placed<SnapshotSpec>], lab: &dyn Lab) -> Result<Settled, String> {
     let normal = |spec: &SnapshotSpec| Normaliser::new(spec.redactor.clone(), metrics::Names::default());
     let normal: Vec<Normaliser> = specs.iter().map(|spec| normal(&spec.value)).collect();
     let mut patience = crate::look::Patience::new(lab, PATIENCE);
@@ -442,17 +453,21 @@ async fn take_snapshots(specs: &[Placed<SnapshotSpec>], lab: &dyn Lab) -> Result
             let samples = lab.query(expression).await.map_err(|error| error.to_string())?;
             texts.push(normal.snapshot(&samples));
         }
+        let targets = lab.targets().await.map_err(|error| error.to_string())?;
+        let down: Vec<String> =
+            targets.iter().filter(|target| target.health != "up").map(|target| target.scrape_url.clone()).collect();
         let empty = specs.iter().zip(&texts).find(|(_, text)| text.is_empty()).map(|(spec, _)| spec.value.name.clone());
         same = if texts == last && empty.is_none() { same + 1 } else { 1 };
         last = texts;
-        if same >= STEADY && empty.is_none() {
-            return Ok(last);
+        if same >= STEADY && down.is_empty() {
+            return Ok(Settled { texts: last, down });
         }
         if patience.is_over() {
-            return Err(match empty {
-                Some(name) => format!("snapshot {name:?} has no series within {} s", PATIENCE.as_secs()),
-                None => format!("the series did not settle within {} s", PATIENCE.as_secs()),
-            });
+            return match empty {
+                Some(name) => Err(format!("snapshot {name:?} has no series within {} s", PATIENCE.as_secs())),
+                None if same >= STEADY => Ok(Settled { texts: last, down }),
+                None => Err(format!("the series did not settle within {} s", PATIENCE.as_secs())),
+            };
         }
         lab.pause(SCRAPE).await;
     }

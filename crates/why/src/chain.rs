@@ -4,6 +4,7 @@ use kubeapi::{LabelSelector, Unmet, object};
 use metrics::{Target, relabel};
 use operator::{Compiled, Unselected};
 use serde_json::Value;
+use wire::counted;
 
 use crate::endpoint::{Endpoint, Focus, leads_to, monitors};
 use crate::explanation::{Broken, Explanation, Link, LinkName, Verdict};
@@ -52,10 +53,6 @@ fn rejected_field(endpoint: Endpoint<'_>, reason: &str) -> Option<String> {
     let name = format!("{}{place}", known.unwrap_or(if is_field(word) { word } else { "" }));
     let endpoint = Endpoint { index: index.parse().ok()?, ..endpoint };
     Some(endpoint.path(&name).trim_end_matches('.').to_owned())
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 impl<'a> View<'a> {

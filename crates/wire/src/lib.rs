@@ -1,4 +1,4 @@
-//! What every layer speaks: certificates, TLS listeners, HTTP bodies, client connections and YAML.
+//! What every layer speaks: certificates, TLS listeners, HTTP bodies, client connections, YAML, and numbers with their nouns.
 //!
 //! This crate knows neither Kubernetes nor Prometheus. It exists so that the API server, the fault proxy and the
 //! simulated components accept and open connections in one way, and so that exactly one TLS provider is installed.
@@ -10,6 +10,7 @@ pub mod mux;
 mod one_key;
 pub mod patience;
 pub mod pki;
+mod plural;
 mod token;
 pub mod yaml;
 
@@ -20,6 +21,7 @@ pub use listen::{
     serve_on_threads,
 };
 pub use one_key::{OneKey, one_key};
+pub use plural::{counted, counted_as};
 pub use token::random_token;
 
 /// Installs ring as the process-wide TLS provider. Every binary and every test that opens TLS calls it; calling it

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use wire::{counted, counted_as};
 
 use super::Output;
 use crate::exit::{Exit, Failure};
@@ -67,11 +68,6 @@ pub(crate) fn failure(error: SnapshotError) -> Failure {
         SnapshotError::Write { .. } => Exit::EnvironmentMissing,
     };
     Failure::new(exit, error.to_string())
-}
-
-/// `1 snapshot`, `2 snapshots`.
-pub(crate) fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 impl Review {
@@ -145,7 +141,7 @@ impl Review {
         }
         eprintln!(
             "{} pending; run `lab scenario review` in a terminal to decide one by one, or pass --accept or --reject",
-            counted(listed.len(), "snapshot") + if listed.len() == 1 { " is" } else { " are" }
+            counted_as(listed.len(), "snapshot is", "snapshots are")
         );
         Ok(exit)
     }
@@ -182,7 +178,7 @@ impl Review {
             eprintln!(
                 "{} no scenario takes; {} not named SCENARIO@RELEASE.NAME.snap and not checked",
                 counted(found.files.len(), "snapshot"),
-                counted(found.others, "other") + if found.others == 1 { " is" } else { " are" }
+                counted_as(found.others, "other is", "others are")
             );
         }
         Ok(if found.files.is_empty() { Exit::Success } else { Exit::SnapshotDiffers })

@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use install::{Api, ApiError, Served};
 use kubeapi::object;
 use serde_json::{Value, json};
+use wire::counted;
 
 use super::{Output, Which, table};
 use crate::exit::{Exit, Failure};
@@ -187,7 +188,7 @@ impl Create {
         };
         futures_util::stream::iter(names.iter().cloned()).map(create).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
         progress.end();
-        say!("{} created in {}", count(names.len()), self.place.namespace);
+        say!("{} created in {}", counted(names.len(), "VM"), self.place.namespace);
         if self.wait && !self.stopped {
             self.wait(&machines, &names).await?;
         }
@@ -205,7 +206,7 @@ impl Create {
             progress.at(running);
             if running == names.len() {
                 progress.end();
-                say!("{} running after {:.1} s", count(running), started.elapsed().as_secs_f64());
+                say!("{} running after {:.1} s", counted(running, "VM"), started.elapsed().as_secs_f64());
                 return Ok(());
             }
             if started.elapsed() > Duration::from_secs(self.timeout) {
@@ -217,10 +218,6 @@ impl Create {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
-}
-
-fn count(number: usize) -> String {
-    if number == 1 { "1 VM".to_owned() } else { format!("{number} VMs") }
 }
 
 /// How far many things are, on one line of a terminal.
@@ -317,7 +314,7 @@ impl Delete {
         let missing: Vec<Option<String>> =
             futures_util::stream::iter(names.iter().cloned()).map(delete).buffer_unordered(AT_ONCE).try_collect().await?;
         let missing: Vec<String> = missing.into_iter().flatten().collect();
-        say!("{} deleted in {}", count(names.len() - missing.len()), self.place.namespace);
+        say!("{} deleted in {}", counted(names.len() - missing.len(), "VM"), self.place.namespace);
         if !missing.is_empty() {
             bail!(Failure::new(Exit::Usage, format!("no VM {}", missing.join(", "))).hint("see `lab vm list`"));
         }

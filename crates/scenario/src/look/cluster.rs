@@ -3,7 +3,9 @@
 use metrics::{Sample, Series};
 use serde_json::Value;
 
-use super::{Held, Look, Session, counted, list};
+use wire::{counted, counted_as};
+
+use super::{Held, Look, Session, list};
 use crate::catalogue::fill;
 use crate::lab::PageAnswer;
 use crate::model::{ContractCheck, LogCheck, ObjectCheck, PageCheck, WhyCheck};
@@ -32,7 +34,7 @@ impl Session<'_> {
                 lines.push(format!("{pod}: {line}"));
             }
         }
-        let head = format!("{} in {}", counted(lines.len(), "such line", "such lines"), counted(logs.len(), "log", "logs"));
+        let head = format!("{} in {}", counted(lines.len(), "such line"), counted(logs.len(), "log"));
         let shown = if lines.is_empty() { head } else { format!("{head}\n{}", lines.join("\n")) };
         if !wanted.count.map_or(!lines.is_empty(), |count| lines.len() == count) {
             return Err(shown);
@@ -40,7 +42,7 @@ impl Session<'_> {
         if lines.is_empty() {
             let otherwise = match read {
                 0 => Err("the logs are empty".to_owned()),
-                read => Ok(format!("{} of {} were read", counted(read, "line", "lines"), counted(logs.len(), "pod", "pods"))),
+                read => Ok(format!("{} of {} were read", counted(read, "line"), counted(logs.len(), "pod"))),
             };
             return Held::absent(shown, otherwise);
         }
@@ -118,7 +120,7 @@ impl Session<'_> {
             let otherwise = match round.others {
                 0 if self.lab.declares(&wanted.metric) => Ok(format!("the release declares {}", wanted.metric)),
                 0 => Err(format!("the pages have no {}, and the release does not declare it", wanted.metric)),
-                others => Ok(format!("{} has {} with other labels", wanted.metric, counted(others, "series", "series"))),
+                others => Ok(format!("{} has {} with other labels", wanted.metric, counted_as(others, "series", "series"))),
             };
             return Held::absent(seen, otherwise);
         }
@@ -158,7 +160,7 @@ impl Session<'_> {
     /// What shows that an object could have been there. That its kind is served the list has shown already.
     async fn object_could_be(&self, asked: &ObjectCheck, others: usize) -> Result<String, String> {
         if others > 0 {
-            return Ok(format!("{} of the kind were looked at", counted(others, "object", "objects")));
+            return Ok(format!("{} of the kind were looked at", counted(others, "object")));
         }
         if asked.namespace.is_empty() {
             return Ok(format!("{} are served", asked.resource));

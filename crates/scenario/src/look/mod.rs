@@ -17,7 +17,6 @@ use metrics::{Labels, RuleState, Sample};
 use crate::catalogue::fill;
 use crate::lab::Lab;
 use crate::model::Check;
-use crate::report::counted;
 use crate::word::{LabelPatterns, Pattern};
 
 /// How often a state is looked at.

@@ -1,6 +1,7 @@
 //! What Prometheus and Alertmanager show.
 
 use metrics::{RuleState, Series};
+use wire::{counted, counted_as};
 
 use super::selectors::{self, Selected};
 use super::{Held, Look, Session, list};
@@ -93,7 +94,7 @@ impl Session<'_> {
         let samples = self.lab.query(count).await.map_err(|error| error.to_string())?;
         match samples.first() {
             Some(sample) if sample.value >= 1.0 => {
-                Ok(format!("{} of {selector} in the last hour", super::counted(sample.value as usize, "series", "series")))
+                Ok(format!("{} of {selector} in the last hour", counted_as(sample.value as usize, "series", "series")))
             }
             Some(_) | None => Err(format!("{selector} had no series in the last hour")),
         }
@@ -125,7 +126,7 @@ impl Session<'_> {
         if targets.is_empty() {
             let otherwise = match pods {
                 0 => Err("no pod with metrics runs".to_owned()),
-                pods => Ok(format!("{} with metrics", super::counted(pods, "pod runs", "pods run"))),
+                pods => Ok(format!("{} with metrics", counted_as(pods, "pod runs", "pods run"))),
             };
             return Held::absent(seen, otherwise);
         }
@@ -225,7 +226,7 @@ impl Session<'_> {
         let shown =
             |one: &&Notification| format!("{} {}", one.status, Series { name: String::new(), labels: one.labels.clone() });
         let seen = if of_alert.is_empty() {
-            format!("{}, none of {}", super::counted(all.len(), "notification", "notifications"), wanted.alert)
+            format!("{}, none of {}", counted(all.len(), "notification"), wanted.alert)
         } else {
             of_alert.iter().map(shown).collect::<Vec<_>>().join("\n")
         };
@@ -247,6 +248,6 @@ impl Session<'_> {
         let rules = self.rules().await?;
         let meant: Vec<&RuleState> = rules.iter().filter(|rule| !rule.state.is_empty() && self.fits(alert, &rule.name)).collect();
         let evaluated = self.evaluated(&meant)?;
-        Ok(format!("{evaluated}; Prometheus knows {}", super::counted(managers, "Alertmanager", "Alertmanagers")))
+        Ok(format!("{evaluated}; Prometheus knows {}", counted(managers, "Alertmanager")))
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use contract::{Diff, Effect, Outcome, Reader, diff};
 use scenario::html::escaped;
+use wire::counted;
 
 use super::files::{self, Files};
 use super::source;
@@ -87,11 +88,6 @@ fn distinct(effects: &[Effect]) -> usize {
     effects.iter().map(|effect| effect.number).collect::<std::collections::BTreeSet<_>>().len()
 }
 
-/// A number of things.
-fn sum(count: usize, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
-}
-
 impl DiffCommand {
     pub(super) async fn run(self) -> Result<Exit> {
         let (before, after) = (source::shape(&self.before).await?, source::shape(&self.after).await?);
@@ -160,11 +156,11 @@ impl DiffCommand {
     fn sum(&self, found: &Diff, readers: &Readers) -> String {
         let breaking = found.changes.iter().filter(|change| change.breaks()).count();
         let mut text =
-            format!("{}: {}, {breaking} of them may break a reader", self.title(), sum(found.changes.len(), "difference"));
+            format!("{}: {}, {breaking} of them may break a reader", self.title(), counted(found.changes.len(), "difference"));
         if self.readers.is_empty() {
             return text;
         }
-        let _ = write!(text, "; {} of {} broken by it", distinct(&found.broken), sum(readers.all.len(), "reader"));
+        let _ = write!(text, "; {} of {} broken by it", distinct(&found.broken), counted(readers.all.len(), "reader"));
         for (count, what) in
             [(distinct(&found.broken_before), "already broken before"), (readers.not_read(found).len(), "not read")]
         {
@@ -173,7 +169,7 @@ impl DiffCommand {
             }
         }
         if !found.not_at_hand.is_empty() {
-            let _ = write!(text, "; {} of others not looked for", sum(found.not_at_hand.len(), "metric"));
+            let _ = write!(text, "; {} of others not looked for", counted(found.not_at_hand.len(), "metric"));
         }
         text
     }

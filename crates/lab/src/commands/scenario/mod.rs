@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use scenario::Catalogue as _;
+use wire::counted_as;
 
 use super::Output;
 use crate::catalogue::Simulated;
 use crate::exit::{Exit, Failure};
 use crate::scenarios::{self, Loaded};
+use crate::tools;
 
 #[derive(Subcommand)]
 pub(super) enum ScenarioCommand {
@@ -23,7 +25,7 @@ pub(super) enum ScenarioCommand {
     /// Check files without running them.
     Check(Files),
     /// Change one thing of each scenario at a time and run it again: a change that it does not notice is listed with its line.
-    Mutate(mutate::Mutate),
+    Mutate(Box<mutate::Mutate>),
     /// Accept or reject snapshots that are new or differ, one by one or all.
     Review(super::review::Review),
     /// List scenarios.
@@ -37,6 +39,41 @@ pub(super) struct Files {
     /// Files or folders.
     #[arg(default_value = "scenarios")]
     paths: Vec<PathBuf>,
+}
+
+/// What every command takes that runs scenarios.
+#[derive(Args)]
+pub(super) struct Running {
+    /// Only on this release of KubeVirt.
+    #[arg(long, value_name = "RELEASE")]
+    kubevirt: Option<String>,
+    /// Multiply every deadline by this factor; an overloaded machine multiplies them further by itself.
+    #[arg(long, env = wire::patience::VARIABLE, value_name = "FACTOR", value_parser = wire::patience::parse)]
+    patience: Option<f64>,
+    /// A Prometheus to use; promtool is looked for beside it.
+    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
+    prometheus: Option<PathBuf>,
+    /// Do not use the network.
+    #[arg(long)]
+    offline: bool,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Running {
+    /// Reads the files and makes deadlines as long as asked for; the files, and the one release that is asked for.
+    fn begin(&self, files: &Files) -> Result<(Vec<Loaded>, Option<String>)> {
+        if let Some(factor) = self.patience {
+            wire::patience::set(factor);
+        }
+        Ok((files.load()?, self.kubevirt.as_deref().map(known_release).transpose()?))
+    }
+
+    async fn prometheus(&self) -> Result<tools::Prometheus> {
+        let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
+        tools::find(&search, &|what| eprintln!("{what}")).await
+    }
 }
 
 #[derive(Args)]
@@ -80,7 +117,7 @@ impl ScenarioCommand {
             Self::Review(review) => review.run(),
             Self::Check(files) => {
                 let count = files.load()?.len();
-                say!("{}", if count == 1 { "1 scenario is valid".to_owned() } else { format!("{count} scenarios are valid") });
+                say!("{}", counted_as(count, "scenario is valid", "scenarios are valid"));
                 Ok(Exit::Success)
             }
             Self::List(list) => {

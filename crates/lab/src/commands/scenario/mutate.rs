@@ -9,10 +9,10 @@ use futures_util::StreamExt as _;
 use scenario::{Place, Verdict, mutate};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use wire::counted;
 
-use super::{Files, known_release};
+use super::{Files, Running};
 use crate::commands::Output;
-use crate::commands::review::counted;
 use crate::exit::{Exit, Failure};
 use crate::scenarios::{self, Job, Loaded};
 use crate::tools;
@@ -21,9 +21,8 @@ use crate::tools;
 pub(crate) struct Mutate {
     #[command(flatten)]
     files: Files,
-    /// Only on this release of KubeVirt.
-    #[arg(long, value_name = "RELEASE")]
-    kubevirt: Option<String>,
+    #[command(flatten)]
+    running: Running,
     /// Only so many of the runs, evenly chosen; for a sample in CI.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
@@ -33,18 +32,6 @@ pub(crate) struct Mutate {
     /// Run so many labs at once; by default two for each processor.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: Option<u32>,
-    /// Multiply every deadline by this factor.
-    #[arg(long, env = wire::patience::VARIABLE, value_name = "FACTOR", value_parser = wire::patience::parse)]
-    patience: Option<f64>,
-    /// A Prometheus to use; promtool is looked for beside it.
-    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
-    prometheus: Option<PathBuf>,
-    /// Do not use the network.
-    #[arg(long)]
-    offline: bool,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// A run that has to be made: a scenario with the mutants of its expectations, or one mutant of what it does.
@@ -82,12 +69,8 @@ struct Found {
 
 impl Mutate {
     pub(super) async fn run(self) -> Result<Exit> {
-        if let Some(factor) = self.patience {
-            wire::patience::set(factor);
-        }
         let (interrupted, ended_by) = super::run::interruption()?;
-        let loaded = self.files.load()?;
-        let only = self.kubevirt.as_deref().map(known_release).transpose()?;
+        let (loaded, only) = self.running.begin(&self.files)?;
         let mut tasks: Vec<(usize, Task)> = Vec::new();
         for (index, loaded) in loaded.iter().enumerate() {
             let jobs = loaded.jobs_on(|variation| super::ground::releases(&[], only.as_deref(), variation));
@@ -107,8 +90,7 @@ impl Mutate {
         if tasks.is_empty() {
             bail!(Failure::new(Exit::Usage, "there is nothing to change").hint("`scenario list` shows the releases of each"));
         }
-        let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
-        let prometheus = tools::find(&search, &|what| eprintln!("{what}")).await?;
+        let prometheus = self.running.prometheus().await?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let at_once = self.jobs.map_or(processors * 2, |jobs| jobs as usize);
         let count = tasks.len();
@@ -125,7 +107,7 @@ impl Mutate {
                     let survivors = &loaded[index].scenario.survivors;
                     let named = survivors.iter().find(|survivor| faults::glob(&survivor.mutant, &mutant.mutant));
                     mutant.reason = named.map(|survivor| survivor.reason.clone());
-                    if self.output == Output::Text && mutant.reason.is_none() {
+                    if self.running.output == Output::Text && mutant.reason.is_none() {
                         show(&mutant);
                     }
                 }
@@ -151,7 +133,7 @@ impl Mutate {
         let explained = found.mutants.iter().filter(|mutant| mutant.survived.is_some() && mutant.reason.is_some()).count();
         let unexplained = found.mutants.iter().filter(|mutant| mutant.survived.is_some() && mutant.reason.is_none()).count();
         // A reason for what does not survive any more hides the next one; a sample cannot tell.
-        let whole = count == all && self.kubevirt.is_none() && found.unusable.is_empty();
+        let whole = count == all && self.running.kubevirt.is_none() && found.unusable.is_empty();
         let mut stale = 0;
         for loaded in loaded.iter().filter(|_| whole) {
             let survived: BTreeSet<&str> = found
@@ -167,7 +149,7 @@ impl Mutate {
                 }
             }
         }
-        if !self.output.json(&found.mutants) {
+        if !self.running.output.json(&found.mutants) {
             say!(
                 "{}: {} killed, {explained} survived for a written reason, {unexplained} survived ({count} of {})",
                 counted(found.mutants.len(), "mutant"),

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use scenario::parity::Parity;
 use scenario::{Report, Summary, Verdict};
+use wire::counted;
 
-use crate::commands::review::counted;
 use crate::exit::{Exit, Failure};
 
 /// Where reports go besides standard output.

@@ -16,22 +16,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::ground::{Ground, releases};
 use super::outputs::{Outputs, exit, parity};
-use super::{Files, known_release};
+use super::{Files, Running};
 use crate::commands::Output;
 use crate::exit::{Exit, Failure};
 use crate::provider::Provider;
 use crate::provider::bench::ClusterBench;
 use crate::scenarios::{self, Job, Loaded, Pending};
 use crate::state::StateRoot;
-use crate::tools;
 
 #[derive(Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     files: Files,
-    /// Only on this release of KubeVirt.
-    #[arg(long, value_name = "RELEASE")]
-    kubevirt: Option<String>,
+    #[command(flatten)]
+    running: Running,
     /// What it runs on, one after the other: embedded starts a lab for each scenario; kind, minikube and existing are labs that are up.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "embedded", value_name = "PROVIDER")]
     provider: Vec<Provider>,
@@ -58,24 +56,12 @@ pub(crate) struct Run {
     /// Run each so many times; all must pass.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
-    /// Multiply every deadline by this factor; an overloaded machine multiplies them further by itself.
-    #[arg(long, env = wire::patience::VARIABLE, value_name = "FACTOR", value_parser = wire::patience::parse)]
-    patience: Option<f64>,
     /// Where snapshots are.
     #[arg(long, default_value = "snapshots")]
     snapshots: PathBuf,
     /// Write snapshots that differ or are new over their files; without it they are written beside them, as `.snap.new`.
     #[arg(long)]
     update: bool,
-    /// A Prometheus to use; promtool is looked for beside it.
-    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
-    prometheus: Option<PathBuf>,
-    /// Do not use the network.
-    #[arg(long)]
-    offline: bool,
-    /// How the result is printed.
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// A run as scripts read it.
@@ -135,8 +121,7 @@ impl Run {
         for provider in &self.provider {
             match provider {
                 Provider::Embedded => {
-                    let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
-                    grounds.push(Ground::Embedded(Box::new(tools::find(&search, &|what| eprintln!("{what}")).await?)));
+                    grounds.push(Ground::Embedded(Box::new(self.running.prometheus().await?)));
                 }
                 Provider::Kind | Provider::Minikube | Provider::Existing => {
                     let name = labs.next().or(self.lab.last()).map_or("lab", String::as_str);
@@ -153,12 +138,8 @@ impl Run {
     }
 
     pub(super) async fn run(self) -> Result<Exit> {
-        if let Some(factor) = self.patience {
-            wire::patience::set(factor);
-        }
         let (interrupted, ended_by) = interruption()?;
-        let loaded = self.files.load()?;
-        let only = self.kubevirt.as_deref().map(known_release).transpose()?;
+        let (loaded, only) = self.running.begin(&self.files)?;
         let grounds = self.grounds().await?;
         let began = Instant::now();
         let of_each = loaded.iter().flat_map(|loaded| {
@@ -172,10 +153,10 @@ impl Run {
         }
         let (reports, parities) = self.run_all(&jobs, &grounds, &interrupted).await?;
         let summary = Summary::of(&reports);
-        if self.output == Output::Text {
+        if self.running.output == Output::Text {
             say!("{summary} ({:.1} s)", began.elapsed().as_secs_f64());
         } else {
-            self.output.json(&document(&reports));
+            self.running.output.json(&document(&reports));
         }
         self.outputs.write(&reports)?;
         if interrupted.is_cancelled() {
@@ -220,7 +201,7 @@ impl Run {
                 shown += 1;
                 for report in &mut of_one {
                     scenarios::compare(report, loaded, &self.snapshots, pending)?;
-                    if self.output == Output::Text {
+                    if self.running.output == Output::Text {
                         say_text!(report.to_string());
                     }
                 }
