@@ -22,7 +22,7 @@ pub use events::{Report, record as record_event, report as report_event};
 pub use informer::Informer;
 pub use logs::{LogStore, LogWriter};
 pub use node::{ACCOUNT_PATH, NodeAgent, NodeConfig};
-pub use process::{ProcessProgram, kill_leftovers};
+pub use process::{ProcessProgram, die_with_parent, kill_leftovers};
 pub use program::{ContainerContext, Exit, Images, Mount, Program};
 pub use runtime::Runtime;
 

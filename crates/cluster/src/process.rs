@@ -138,17 +138,19 @@ async fn copy_lines(pipe: impl AsyncRead + Unpin, logs: LogWriter) {
     }
 }
 
+/// Makes a program that is started end with this one, however this one ends; on Linux alone.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "pre_exec is the only place where a child can ask to die with its parent")]
-fn die_with_parent(command: &mut tokio::process::Command) {
+pub fn die_with_parent(command: &mut tokio::process::Command) {
     // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe and allocates nothing.
     unsafe {
         command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
     }
 }
 
+/// Makes a program that is started end with this one, however this one ends; on Linux alone.
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_command: &mut tokio::process::Command) {}
+pub fn die_with_parent(_command: &mut tokio::process::Command) {}
 
 /// Kills processes that a lab left behind when it was killed itself; how many there were.
 pub fn kill_leftovers(pid_folder: &Path) -> usize {

@@ -324,8 +324,19 @@ impl Api {
     /// # Errors
     /// When the server refuses.
     pub async fn delete(&self, path: &str) -> Result<bool, ApiError> {
-        let path = format!("{path}?propagationPolicy=Background");
-        match self.send(Method::DELETE, &path, "application/json", &[]).await {
+        self.delete_with(path, "propagationPolicy=Background").await
+    }
+
+    /// Deletes a pod, which gets so many seconds to end; whether it was there.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_pod_within(&self, path: &str, seconds: u32) -> Result<bool, ApiError> {
+        self.delete_with(path, &format!("gracePeriodSeconds={seconds}")).await
+    }
+
+    async fn delete_with(&self, path: &str, query: &str) -> Result<bool, ApiError> {
+        match self.send(Method::DELETE, &format!("{path}?{query}"), "application/json", &[]).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == 404 => Ok(false),
             Err(error) => Err(error),

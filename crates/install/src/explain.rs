@@ -1,5 +1,7 @@
 //! Why pods are not ready, from what the cluster tells: states of containers, events, last lines of logs.
 
+use std::collections::BTreeSet;
+
 use kubeapi::object;
 use serde_json::Value;
 
@@ -30,6 +32,56 @@ pub(crate) async fn unready(api: &Api, namespaces: &[&str]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Images that pods of some namespaces wait for, and that could not be pulled.
+pub(crate) async fn not_pulled(api: &Api, namespaces: &[&str]) -> BTreeSet<String> {
+    let mut images = BTreeSet::new();
+    for namespace in namespaces {
+        for pod in api.list(&format!("/api/v1/namespaces/{namespace}/pods")).await.unwrap_or_default() {
+            images.extend(images_not_pulled(&pod));
+        }
+    }
+    images
+}
+
+/// The images of a pod that could not be pulled.
+fn images_not_pulled(pod: &Value) -> Vec<String> {
+    let failed = statuses(pod).filter(|status| {
+        let reason = status["state"]["waiting"]["reason"].as_str().unwrap_or_default();
+        ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"].contains(&reason)
+    });
+    let of = |field: &str| pod["spec"][field].as_array().into_iter().flatten();
+    let containers: Vec<&Value> = of("initContainers").chain(of("containers")).collect();
+    let image = |status: &Value| containers.iter().find(|container| container["name"] == status["name"])?["image"].as_str();
+    failed.filter_map(image).map(str::to_owned).collect()
+}
+
+/// Whose pods are waited for: the namespace and the beginning of their names, from what is missing in the words of [`crate::wait`]. The
+/// KubeVirt object waits for every pod of its namespace.
+fn waited_for(missing: &str) -> Option<(&str, String)> {
+    if let Some(rest) = missing.strip_prefix("KubeVirt ") {
+        return Some((rest.split_once('/')?.0, String::new()));
+    }
+    let (namespace, rest) = missing.split_once('/')?;
+    let (_plural, name) = rest.split_once(':')?.0.split_once('/')?;
+    Some((namespace, format!("{name}-")))
+}
+
+/// What happened last to what is waited for: the state of the first of its pods that is not ready, with its last warning.
+pub(crate) async fn latest(api: &Api, missing: &str) -> Option<String> {
+    let (namespace, prefix) = waited_for(missing)?;
+    let pods = api.list(&format!("/api/v1/namespaces/{namespace}/pods")).await.ok()?;
+    let is_awaited = |pod: &&Value| {
+        object::name(pod).starts_with(&prefix)
+            && object::condition(pod, "Ready") != Some("True")
+            && pod["status"]["phase"] != "Succeeded"
+    };
+    let pod = pods.iter().find(is_awaited)?;
+    let events = api.list(&format!("/api/v1/namespaces/{namespace}/events")).await.unwrap_or_default();
+    let warning = last_warning(&events, pod).map_or_else(String::new, |warning| format!("; {warning}"));
+    let line = format!("pod {}: {}{warning}", object::name(pod), state(pod));
+    Some(line.lines().next()?.chars().take(160).collect())
 }
 
 fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
@@ -112,6 +164,29 @@ mod tests {
         ] {
             assert_eq!(state(&json!({"status": status})), wanted);
         }
+    }
+
+    #[test]
+    fn whose_pods_are_waited_for() {
+        for (missing, wanted) in [
+            ("monitoring/deployments/grafana: 0 of 1 ready", Some(("monitoring", "grafana-"))),
+            ("KubeVirt kubevirt/kubevirt is not Available (Deploying)", Some(("kubevirt", ""))),
+            ("definition prometheuses.monitoring.coreos.com is not established", None),
+        ] {
+            assert_eq!(waited_for(missing), wanted.map(|(namespace, prefix)| (namespace, prefix.to_owned())), "{missing}");
+        }
+    }
+
+    #[test]
+    fn images_that_were_not_pulled_are_named() {
+        let pod = |reason: &str| {
+            json!({"spec": {"containers": [{"name": "a", "image": "r/a:1"}, {"name": "b", "image": "r/b:1"}]},
+                "status": {"containerStatuses": [{"name": "b", "state": {"waiting": {"reason": reason}}}]}})
+        };
+        for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"] {
+            assert_eq!(images_not_pulled(&pod(reason)), ["r/b:1"]);
+        }
+        assert!(images_not_pulled(&pod("CrashLoopBackOff")).is_empty());
     }
 
     #[test]

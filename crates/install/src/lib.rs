@@ -21,7 +21,7 @@ pub use api::{Api, ApiError, FIELD_MANAGER, Served, items};
 pub use plan::{Plan, Stage, Wait, mirrored, unpack};
 pub use profile::{KUBEVIRT, MONITORING, Monitor, Profile, Trap};
 pub use proxy::{CONTROL_PORT, PROXY_LABELS, PROXY_NAMESPACE, ProxyImage, proxy_of, proxy_token};
-pub use releases::{Minor, Misfit, Release, Releases, Triple, Wanted};
+pub use releases::{Minor, Misfit, OF_EVERY_KUBEVIRT, Release, Releases, Triple, Wanted};
 pub use remove::Left;
 pub use run::{Counts, InstallError, Installer, Progress};
 pub use survey::{Survey, survey};

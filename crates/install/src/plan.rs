@@ -173,7 +173,8 @@ impl Plan {
         let expected = rest.iter().filter(|found| object::kind(found) == "Deployment");
         let expected = expected.map(|found| format!("deployments/{}", object::name(found))).collect();
         let waits = vec![Wait::Established(definitions(&setup)), Wait::Workloads { namespace: KUBEVIRT.to_owned(), expected }];
-        let objects = sorted([setup, rest].concat());
+        let mut objects = sorted([setup, rest].concat());
+        objects.iter_mut().for_each(profile::shape_operator);
         self.stages.push(Stage { name: "KubeVirt: operator".to_owned(), objects, waits });
         let instances: Vec<Value> = instances
             .into_iter()

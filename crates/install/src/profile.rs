@@ -203,8 +203,21 @@ pub(crate) fn shape_kubevirt(of: &mut Value, profile: &Profile) {
     if profile.emulation {
         spec["configuration"]["developerConfiguration"]["useEmulation"] = true.into();
     }
-    if !profile.full {
-        spec["infra"]["replicas"] = 1.into();
+}
+
+/// How often in a row virt-operator may leave its liveness probe unanswered. The default of 3 kills it on a machine that is busy with the
+/// installation, and each restart begins with the caches that took so long.
+const PATIENT: u64 = 18;
+
+/// virt-operator's Deployment: it is given time.
+pub(crate) fn shape_operator(of: &mut Value) {
+    if object::kind(of) != "Deployment" || object::name(of) != "virt-operator" {
+        return;
+    }
+    for container in of["spec"]["template"]["spec"]["containers"].as_array_mut().into_iter().flatten() {
+        if container["livenessProbe"].is_object() {
+            container["livenessProbe"]["failureThreshold"] = PATIENT.into();
+        }
     }
 }
 
@@ -255,5 +268,12 @@ mod tests {
             json!({"featureGates": ["A"], "useEmulation": true})
         );
         assert_eq!(kubevirt["spec"]["monitorNamespace"], "monitoring");
+        // As many replicas as upstream has: scenarios need a second virt-controller.
+        assert!(kubevirt["spec"]["infra"].is_null());
+        let mut operator = json!({"kind": "Deployment", "metadata": {"name": "virt-operator"}, "spec": {"template": {"spec": {"containers": [
+            {"livenessProbe": {"httpGet": {"path": "/metrics"}}}, {}]}}}});
+        shape_operator(&mut operator);
+        let containers = &operator["spec"]["template"]["spec"]["containers"];
+        assert_eq!((&containers[0]["livenessProbe"]["failureThreshold"], &containers[1]), (&json!(PATIENT), &json!({})));
     }
 }

@@ -50,7 +50,15 @@ pub struct Release {
     /// How its Prometheus discovers by itself: `Endpoints` or `EndpointSlice`.
     #[serde(default)]
     pub discovery: String,
+    /// What virt-operator starts by default besides [`OF_EVERY_KUBEVIRT`], for KubeVirt: `NAME` with the release's tag, or `NAME:TAG`.
+    #[serde(default)]
+    pub deploys: Vec<String>,
 }
+
+/// What virt-operator of every known release starts or runs virtual machines with, from the registry and with the tag of its own image
+/// (KubeVirt `pkg/virt-operator/resource/generate/components`).
+pub const OF_EVERY_KUBEVIRT: [&str; 6] =
+    ["virt-api", "virt-controller", "virt-handler", "virt-launcher", "virt-exportproxy", "virt-exportserver"];
 
 impl Release {
     /// Whether it is made for a minor.
@@ -141,6 +149,12 @@ impl Releases {
     /// Never: a test reads the same text.
     pub fn known() -> Self {
         wire::yaml::strict(DATA).unwrap_or_else(|error| unreachable!("releases.yaml: {error}"))
+    }
+
+    /// What virt-operator of a release starts by default besides [`OF_EVERY_KUBEVIRT`]; of a release that is not in the table, nothing
+    /// is known.
+    pub fn deployed_by(&self, kubevirt: &str) -> &[String] {
+        self.kubevirt.iter().find(|known| known.release == kubevirt).map_or(&[], |known| &known.deploys)
     }
 
     /// The newest three that fit together and are what is wanted: KubeVirt first, then Kubernetes, then kube-prometheus.

@@ -1,5 +1,6 @@
 //! Carries out a plan: applies, waits, tells. A second run finds what the first one left and goes on.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use kubeapi::object;
@@ -14,6 +15,8 @@ use crate::wait;
 
 /// How often a state is looked at.
 pub(crate) const PERIOD: Duration = Duration::from_millis(250);
+/// How often pods and events are looked at for what they say about a wait.
+const EXPLAIN: Duration = Duration::from_secs(2);
 
 /// What an installer tells while it works.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +27,35 @@ pub enum Progress<'a> {
     Done(&'a str),
 }
 
-/// How many objects of a plan were ours, and how many were there already.
+/// How many objects of a plan were new, how many the lab had installed before, and how many are others'.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Created, or brought up to date.
-    pub applied: usize,
+    /// Created.
+    pub created: usize,
+    /// The lab's from an earlier run, and applied again.
+    pub again: usize,
     /// Somebody else's, and left as they are.
     pub kept: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{} installed", wire::counted(self.created, "object"))?;
+        if self.again > 0 {
+            write!(to, ", {} of an earlier run applied again", self.again)?;
+        }
+        if self.kept > 0 {
+            write!(to, ", {} of others left alone", self.kept)?;
+        }
+        Ok(())
+    }
+}
+
+/// What became of an object of a plan.
+enum Ensured {
+    Created,
+    Again,
+    Kept,
 }
 
 /// An installation stopped.
@@ -66,6 +91,14 @@ pub enum InstallError {
         /// Why, as far as the cluster tells: lines for people.
         why: Vec<String>,
     },
+    /// Pods want images that cannot be pulled, and that nobody has brought.
+    #[error("{stage}: {} not in the bundle, and cannot be pulled: {}", if images.len() == 1 { "an image is" } else { "images are" }, images.join(", "))]
+    Images {
+        /// The stage.
+        stage: String,
+        /// The images.
+        images: Vec<String>,
+    },
     /// The fault proxy has no certificate.
     #[error("the certificate of the fault proxy was not signed: {0}")]
     Certificate(String),
@@ -98,8 +131,13 @@ impl InstallError {
                     .to_owned(),
             ),
             Self::NoKubeVirt => Some("`lab up` installs it".to_owned()),
+            Self::Images { .. } => Some(
+                "load them into the node (`kind load docker-image IMAGE --name LAB`) and run the same command again, or make the bundle \
+                 anew with this program"
+                    .to_owned(),
+            ),
             Self::Late { .. } => Some("what has been installed stays; run the same command again to go on".to_owned()),
-            _ => None,
+            Self::Refused { .. } | Self::Api(_) => None,
         }
     }
 }
@@ -112,6 +150,8 @@ pub struct Installer<'a> {
     pub lab: &'a str,
     /// How long each state is waited for.
     pub patience: Duration,
+    /// Which images were brought to the nodes, where they are to be all that is needed.
+    pub brought: Option<&'a (dyn Fn(&str) -> bool + Send + Sync)>,
     /// Who is told.
     pub told: &'a (dyn Fn(Progress<'_>) + Send + Sync),
 }
@@ -127,10 +167,10 @@ impl Installer<'_> {
             let started = Instant::now();
             for (index, object) in stage.objects.iter().enumerate() {
                 (self.told)(Progress::Doing(&format!("{}: {} of {} objects", stage.name, index, stage.objects.len())));
-                if self.ensure(stage, object).await? {
-                    counts.applied += 1;
-                } else {
-                    counts.kept += 1;
+                match self.ensure(stage, object).await? {
+                    Ensured::Created => counts.created += 1,
+                    Ensured::Again => counts.again += 1,
+                    Ensured::Kept => counts.kept += 1,
                 }
             }
             for wait in &stage.waits {
@@ -144,15 +184,16 @@ impl Installer<'_> {
         Ok(counts)
     }
 
-    /// Applies an object that is ours or not there; whether it did.
-    async fn ensure(&self, stage: &Stage, object: &Value) -> Result<bool, InstallError> {
+    /// Applies an object that is ours or not there.
+    async fn ensure(&self, stage: &Stage, object: &Value) -> Result<Ensured, InstallError> {
         let what = || format!("{} {}", object::kind(object), object::key(object));
         let refused = |source| InstallError::Refused { stage: stage.name.clone(), what: what(), source };
+        let mut ensured = Ensured::Created;
         if let Some(found) = self.api.find(object).await.map_err(refused)? {
             match found["metadata"]["labels"][INSTALLED_BY].as_str() {
-                Some(lab) if lab == self.lab => {}
+                Some(lab) if lab == self.lab => ensured = Ensured::Again,
                 Some(lab) => return Err(InstallError::OtherLab { what: what(), lab: lab.to_owned() }),
-                None => return Ok(false),
+                None => return Ok(Ensured::Kept),
             }
         }
         let mut ours = object.clone();
@@ -161,11 +202,12 @@ impl Installer<'_> {
         }
         ours["metadata"]["labels"][INSTALLED_BY] = self.lab.into();
         self.api.apply(&ours).await.map_err(refused)?;
-        Ok(true)
+        Ok(ensured)
     }
 
     async fn wait_for(&self, stage: &Stage, wait: &Wait) -> Result<(), InstallError> {
         let mut deadline = wire::patience::Deadline::after(self.patience);
+        let (mut explained, mut latest) = (Instant::now(), String::new());
         loop {
             let missing = wait::missing(self.api, wait).await?;
             let Some(first) = missing.first() else { return Ok(()) };
@@ -182,8 +224,25 @@ impl Installer<'_> {
                 }
                 return Err(InstallError::Late { stage: stage.name.clone(), seconds: self.patience.as_secs(), missing, why });
             }
-            (self.told)(Progress::Doing(&format!("{}: waiting: {first}", stage.name)));
+            if explained.elapsed() >= EXPLAIN {
+                latest = explain::latest(self.api, first).await.map_or_else(String::new, |latest| format!(" ({latest})"));
+                explained = Instant::now();
+                self.refuse_missing_images(stage).await?;
+            }
+            (self.told)(Progress::Doing(&format!("{}: waiting: {first}{latest}", stage.name)));
             tokio::time::sleep(PERIOD).await;
         }
+    }
+
+    /// Fails at once where an image is missing that nobody will bring: waiting would not help.
+    async fn refuse_missing_images(&self, stage: &Stage) -> Result<(), InstallError> {
+        if let Some(brought) = self.brought {
+            let mut images = explain::not_pulled(self.api, &[MONITORING, KUBEVIRT]).await;
+            images.retain(|image| !brought(image));
+            if !images.is_empty() {
+                return Err(InstallError::Images { stage: stage.name.clone(), images: images.into_iter().collect() });
+            }
+        }
+        Ok(())
     }
 }

@@ -50,22 +50,18 @@ pub(super) struct BundleCommand {
     output: Output,
 }
 
-/// What virt-operator starts besides itself, from the registry and with the tag of its own image (KubeVirt
-/// `pkg/virt-operator/resource/generate/components`).
-const OF_KUBEVIRT: [&str; 7] = [
-    "virt-api",
-    "virt-controller",
-    "virt-handler",
-    "virt-launcher",
-    "virt-exportproxy",
-    "virt-exportserver",
-    "virt-synchronization-controller",
-];
-
-/// The images that virt-operator chooses by itself.
-fn chosen_by_kubevirt(images: &[String]) -> Vec<String> {
+/// The images that virt-operator chooses by itself: those of every release, and those that this one has besides.
+fn chosen_by_kubevirt(images: &[String], besides: &[String]) -> Vec<String> {
+    let names: Vec<&str> = install::OF_EVERY_KUBEVIRT.into_iter().chain(besides.iter().map(String::as_str)).collect();
     let operators = images.iter().filter_map(|image| image.split_once("/virt-operator:"));
-    operators.flat_map(|(registry, tag)| OF_KUBEVIRT.map(|name| format!("{registry}/{name}:{tag}"))).collect()
+    let of = |(registry, tag): (&str, &str)| {
+        let named = |name: &&str| match name.contains(':') {
+            true => format!("{registry}/{name}"),
+            false => format!("{registry}/{name}:{tag}"),
+        };
+        names.iter().map(named).collect::<Vec<_>>()
+    };
+    operators.flat_map(of).collect()
 }
 
 impl BundleCommand {
@@ -93,7 +89,7 @@ impl BundleCommand {
         plan.monitoring(source::objects(&stack)?, &profile);
         plan.kubevirt(source::objects(&kubevirt)?, &profile);
         let mut images = plan.images();
-        images.extend(chosen_by_kubevirt(&images));
+        images.extend(chosen_by_kubevirt(&images, Releases::known().deployed_by(&triple.kubevirt)));
         if !self.no_node {
             images.push(format!("kindest/node:{}", triple.kubernetes));
         }
@@ -130,8 +126,14 @@ mod tests {
     #[test]
     fn what_virt_operator_starts_is_taken_along() {
         let images = ["quay.io/kubevirt/virt-operator:v1.9.0".to_owned(), "quay.io/other:v1".to_owned()];
-        let chosen = chosen_by_kubevirt(&images);
-        assert_eq!(chosen.len(), 7);
-        assert_eq!(chosen[0], "quay.io/kubevirt/virt-api:v1.9.0");
+        for (release, count, wanted) in [
+            ("v1.5.0", 6, "quay.io/kubevirt/virt-api:v1.9.0"),
+            ("v1.8.0", 7, "quay.io/kubevirt/virt-synchronization-controller:v1.9.0"),
+            ("v1.9.0", 9, "quay.io/kubevirt/virt-template-apiserver:v0.2.2"),
+        ] {
+            let chosen = chosen_by_kubevirt(&images, Releases::known().deployed_by(release));
+            assert_eq!(chosen.len(), count, "{release}: {chosen:?}");
+            assert!(chosen.contains(&wanted.to_owned()), "{release}: {chosen:?}");
+        }
     }
 }

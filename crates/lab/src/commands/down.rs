@@ -71,6 +71,9 @@ impl Down {
                     stages.doing("kind: deleting the cluster");
                     kind.delete(name, &dir.kubeconfig()).await?;
                 }
+                if !record.keeps_network {
+                    kind.remove_network().await?;
+                }
                 Vec::new()
             }
             Provider::Embedded => bail!("the record of lab {name:?} names no cluster; remove {}", dir.path().display()),
@@ -126,7 +129,8 @@ impl Down {
     async fn uninstall(&self, dir: &LabDir, stages: &Stages) -> Result<Vec<Left>> {
         let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
         let told = |progress: Progress<'_>| stages.tell(progress);
-        let installer = Installer { api: &api, lab: dir.name(), patience: Duration::from_secs(self.timeout), told: &told };
+        let installer =
+            Installer { api: &api, lab: dir.name(), brought: None, patience: Duration::from_secs(self.timeout), told: &told };
         // A KubeVirt that stays must not look for a proxy that is gone.
         installer.remove_proxy().await.map_err(|error| failure(&error))?;
         installer.remove().await.map_err(|error| {

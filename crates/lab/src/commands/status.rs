@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
@@ -170,6 +170,15 @@ impl Status {
 
     /// The same of a lab on a real cluster; of that, the namespaces of the lab.
     async fn of_cluster(&self, dir: &LabDir, record: &ClusterRecord) -> Result<Exit> {
+        if !record.made {
+            bail!(
+                Failure::new(
+                    Exit::LabFailed,
+                    format!("the {} cluster of lab {:?} is not whole", record.provider.name(), record.name)
+                )
+                .hint("`lab up` with the same flags makes it anew, `lab down` takes away what is there")
+            );
+        }
         let mut overview = overview(&dir.kubeconfig()).await?;
         overview.pods.retain(|pod| ["monitoring", "kubevirt"].contains(&pod.namespace.as_str()));
         let prometheus = super::prometheus_of(dir).await?;

@@ -18,11 +18,19 @@ use super::source::Manifest;
 use crate::exit::{Exit, Failure};
 
 const INDEX: &str = "bundle.json";
+/// The images that pods run.
 const IMAGES: &str = "images.tar";
+/// The image of which kind makes its node: the engine needs it, and no pod does.
+const NODE: &str = "node.tar";
 const STACK: &str = "kube-prometheus";
 const KUBEVIRT: &str = "kubevirt";
 /// The form of `bundle.json`.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// Whether an image is that of a node of kind.
+fn is_node(image: &str) -> bool {
+    image.starts_with("kindest/node:")
+}
 
 /// An image of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +82,7 @@ pub(super) async fn must(program: &Program, engine: &str, arguments: &[&str]) ->
     if output.ok {
         return Ok(output.out);
     }
-    let said = format!("{}\n{}", output.err, output.out);
+    let said = output.said();
     if let Some(failure) = super::command::engine_trouble(&said, engine) {
         bail!(failure);
     }
@@ -136,12 +144,18 @@ pub(crate) async fn write(file: &Path, contents: &Contents<'_>, engine_name: &st
         images.push(Image { name: name.clone(), digest });
     }
     told(&format!("saving {} images", images.len()));
-    let saved = work.path().join(IMAGES);
-    let saved_name = saved.to_string_lossy().into_owned();
-    let mut arguments = vec!["save", "--output", &saved_name];
-    arguments.extend(contents.images.iter().map(String::as_str));
-    must(&program, engine_name, &arguments).await?;
-    files.push((IMAGES.to_owned(), saved));
+    let (node, of_pods): (Vec<&str>, Vec<&str>) = contents.images.iter().map(String::as_str).partition(|image| is_node(image));
+    for (archive, names) in [(NODE, node), (IMAGES, of_pods)] {
+        if names.is_empty() {
+            continue;
+        }
+        let saved = work.path().join(archive);
+        let saved_name = saved.to_string_lossy().into_owned();
+        let mut arguments = vec!["save", "--output", &saved_name];
+        arguments.extend(names);
+        must(&program, engine_name, &arguments).await?;
+        files.push((archive.to_owned(), saved));
+    }
 
     let sums = files.iter().map(|(name, path)| Ok((name.clone(), sum_of(path)?))).collect::<Result<BTreeMap<_, _>>>()?;
     let index = Index {
@@ -241,7 +255,7 @@ impl Bundle {
         let program = engine(engine_name)?;
         told("loading the bundle's images");
         must(&program, engine_name, &["load", "--input", &self.images().to_string_lossy()]).await?;
-        let images: Vec<&Image> = self.index.images.iter().filter(|image| !image.name.starts_with("kindest/node:")).collect();
+        let images: Vec<&Image> = self.index.images.iter().filter(|image| !is_node(&image.name)).collect();
         for (index, image) in images.iter().enumerate() {
             let there = install::mirrored(&image.name, registry);
             told(&format!("pushing image {} of {}: {there}", index + 1, images.len()));
@@ -259,9 +273,30 @@ impl Bundle {
         }
     }
 
-    /// The archive of its images.
+    /// The archive of the images that pods run.
     pub(crate) fn images(&self) -> PathBuf {
         self.folder.join(IMAGES)
+    }
+
+    /// The archive of the image of a node of kind, if the bundle has one.
+    pub(crate) fn node(&self) -> Option<PathBuf> {
+        self.index.files.contains_key(NODE).then(|| self.folder.join(NODE))
+    }
+
+    /// Removes the archives of images, which are large: they are where they are needed. The bundle's file has them still.
+    ///
+    /// # Errors
+    /// When the disk does not let us.
+    pub(crate) fn forget_images(&self) -> Result<()> {
+        for archive in [Some(self.images()), self.node()].into_iter().flatten().filter(|archive| archive.exists()) {
+            std::fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a pod's image is in it.
+    pub(crate) fn has(&self, image: &str) -> bool {
+        self.index.images.iter().any(|held| held.name == image)
     }
 
     fn manifests(&self, part: &str) -> Result<Vec<Manifest>> {
@@ -304,7 +339,7 @@ mod tests {
 
     fn index(files: &[(&str, &str)]) -> String {
         let sums: BTreeMap<&str, String> = files.iter().map(|(name, text)| (*name, hex(&Sha256::digest(text)))).collect();
-        serde_json::json!({"format": 1, "kubernetes": "v1.36.1", "kubePrometheus": "v0.18.0", "kubevirt": "v1.9.0", "images": [], "files": sums})
+        serde_json::json!({"format": FORMAT, "kubernetes": "v1.36.1", "kubePrometheus": "v0.18.0", "kubevirt": "v1.9.0", "images": [], "files": sums})
             .to_string()
     }
 
@@ -326,6 +361,9 @@ mod tests {
         assert_eq!(read.stack().unwrap()[0].text, "a");
         assert_eq!(read.kubevirt().unwrap().len(), 1);
         assert_eq!(std::fs::read_to_string(read.images()).unwrap(), "i");
+        assert_eq!(read.node(), None);
+        read.forget_images().unwrap();
+        assert!(!read.images().exists());
         assert!(open(&good, Some(&hex(&Sha256::digest(&good)))).is_ok());
         for (bytes, sum, wanted) in [
             (&good, Some("00"), "its checksum is"),

@@ -76,6 +76,8 @@ impl Program {
             // A group of its own: Ctrl-C in the terminal is for us, and we end the whole group.
             .process_group(0)
             .kill_on_drop(true);
+        // Nobody goes on making a cluster of which nobody knows.
+        cluster::die_with_parent(&mut command);
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.path.display()))?;
         let group = Group(child.id());
         if let (Some(text), Some(mut to)) = (input, child.stdin.take()) {
@@ -123,6 +125,20 @@ impl Drop for Group {
 }
 
 impl Output {
+    /// All that it said.
+    pub(crate) fn said(&self) -> String {
+        format!("{}\n{}", self.err, self.out)
+    }
+
+    /// What a command said that kind ran and that failed; kind quotes it after its own complaint.
+    pub(crate) fn quoted(&self) -> Option<&str> {
+        let quoted = self.err.split_once("\nCommand Output:")?.1;
+        let lines = || quoted.lines().map(str::trim).filter(|line| !line.is_empty());
+        let is_reason =
+            |line: &&str| ["error", "[error", "fatal", "failed"].iter().any(|word| line.to_ascii_lowercase().starts_with(word));
+        lines().find(is_reason).or_else(|| lines().next_back())
+    }
+
     /// The line that says what went wrong.
     pub(crate) fn complaint(&self) -> String {
         let lines = || self.err.lines().chain(self.out.lines()).map(str::trim).filter(|line| !line.is_empty());
@@ -161,7 +177,8 @@ pub(crate) fn engine_trouble(said: &str, engine: &str) -> Option<Failure> {
     if said.contains("Cannot connect to the Docker daemon") || said.contains("failed to get docker info") {
         return failure(&format!("{engine} does not run"), "start it (`sudo systemctl start docker`), or use the embedded lab");
     }
-    if said.contains("executable file not found in $PATH") && (said.contains("podman") || said.contains("docker")) {
+    // What is not found inside of a node is another matter.
+    if said.contains(&format!("exec: \"{engine}\": executable file not found in $PATH")) {
         return failure(&format!("{engine} is not on the search path"), "install it, or use the embedded lab");
     }
     if said.contains("no space left on device") {
@@ -197,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_of_kind_said_is_found() {
+        for (err, wanted) in [
+            ("ERROR: failed to create cluster: x\n", None),
+            (
+                "ERROR: failed: command \"docker exec\" failed\nCommand Output: I1130 a\nerror: cannot pull\nmore\n",
+                Some("error: cannot pull"),
+            ),
+            ("ERROR: failed: command \"docker run\" failed\nCommand Output: 0123\nlast\n\n", Some("last")),
+        ] {
+            assert_eq!(said(err).quoted(), wanted, "{err}");
+        }
+    }
+
+    #[test]
     fn trouble_of_the_engine_is_one_line() {
         for (text, wanted) in [
             ("Cannot connect to the Docker daemon at unix:///nosuch.sock. Is the docker daemon running?", "docker does not run"),
@@ -204,13 +235,18 @@ mod tests {
                 "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock",
                 "no permission on docker's socket",
             ),
-            ("exec: \"podman\": executable file not found in $PATH", "docker is not on the search path"),
+            ("exec: \"docker\": executable file not found in $PATH", "docker is not on the search path"),
             ("write /var/lib: no space left on device", "docker has no disk space left"),
             ("fork: cannot allocate memory", "docker has too little memory"),
         ] {
             assert_eq!(engine_trouble(text, "docker").map(|failure| failure.message).as_deref(), Some(wanted));
         }
-        assert!(engine_trouble("node(s) already exist", "docker").is_none());
+        for other in [
+            "node(s) already exist",
+            "command \"docker exec a-control-plane\" failed: exec: \"crictl\": executable file not found in $PATH",
+        ] {
+            assert!(engine_trouble(other, "docker").is_none(), "{other}");
+        }
     }
 
     #[test]

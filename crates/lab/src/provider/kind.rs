@@ -15,6 +15,38 @@ const OLDEST: (u32, u32, u32) = (0, 24, 0);
 /// Since when kind configures the kubeadm of Kubernetes 1.36, which no longer reads v1beta3 (kind `kubeadm/config.go`).
 const FOR_1_36: (u32, u32, u32) = (0, 32, 0);
 
+/// Where a node has its mark: a folder of the lab's, so that a node that is half made can be told from somebody else's.
+const MARK: &str = "/kubevirt-lab";
+
+/// A cluster that is to be made.
+pub(crate) struct Making<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// The version of Kubernetes.
+    pub(crate) kubernetes: &'a str,
+    /// What it is given.
+    pub(crate) size: &'a Size,
+    /// Where its kubeconfig goes.
+    pub(crate) kubeconfig: &'a Path,
+    /// The folder of this machine that marks its node as the lab's.
+    pub(crate) mark: &'a Path,
+    /// Where all goes that kind says, if it fails.
+    pub(crate) log: &'a Path,
+    /// Whether a node that could not be made stays, to be looked into.
+    pub(crate) retain: bool,
+}
+
+/// How a node's container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NodeState {
+    /// It runs.
+    Running,
+    /// All its processes are stopped.
+    Paused,
+    /// It has ended, as after a restart of the machine.
+    Stopped,
+}
+
 /// The program `kind`.
 pub(crate) struct Kind {
     program: Program,
@@ -58,11 +90,18 @@ impl Kind {
     }
 
     fn failed(&self, what: &str, output: &Output) -> anyhow::Error {
-        let said = format!("{}\n{}", output.err, output.out);
+        let said = output.said();
         engine_trouble(&said, &self.engine).map_or_else(
             || match image_trouble(&said).or_else(|| node_trouble(&said)) {
                 Some(failure) => failure.into(),
-                None => Failure::new(Exit::LabFailed, format!("kind {what}: {}", output.complaint())).into(),
+                None => {
+                    let complaint = output.complaint();
+                    let message = match output.quoted() {
+                        Some(quoted) => format!("kind {what}: {complaint}: {quoted}"),
+                        None => format!("kind {what}: {complaint}"),
+                    };
+                    Failure::new(Exit::LabFailed, message).into()
+                }
             },
             Into::into,
         )
@@ -80,18 +119,12 @@ impl Kind {
         Ok(output.out.lines().any(|line| line.trim() == name))
     }
 
-    /// Makes a cluster; its kubeconfig goes to `kubeconfig` alone.
+    /// Makes a cluster; its kubeconfig goes where it is wanted, and nowhere else.
     ///
     /// # Errors
-    /// When it cannot be made; nothing of it is left then.
-    pub(crate) async fn create(
-        &self,
-        name: &str,
-        kubernetes: &str,
-        size: &Size,
-        kubeconfig: &Path,
-        told: Told<'_>,
-    ) -> Result<()> {
+    /// When it cannot be made; nothing of it is left then, unless it is to be retained. What kind said is in the log.
+    pub(crate) async fn create(&self, making: &Making<'_>, told: Told<'_>) -> Result<()> {
+        let Making { name, kubernetes, .. } = *making;
         if install::Minor::of(kubernetes) >= install::Minor::of("1.36") && self.version < FOR_1_36 {
             let message = format!("kind {} cannot make a cluster of Kubernetes {kubernetes}", shown(self.version));
             bail!(
@@ -99,18 +132,84 @@ impl Kind {
                     .hint(format!("take kind {} or newer, or an older Kubernetes: --kubernetes 1.35", shown(FOR_1_36)))
             );
         }
-        let config = config(name, kubernetes, size)?;
+        let config = config(name, kubernetes, making.size, making.mark)?;
         let text = wire::yaml::to_string(&config).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let path = kubeconfig.to_string_lossy();
-        let arguments = ["create", "cluster", "--name", name, "--config", "-", "--kubeconfig", &path, "--wait", "180s"];
+        let path = making.kubeconfig.to_string_lossy();
+        let mut arguments = vec!["create", "cluster", "--name", name, "--config", "-", "--kubeconfig", &path, "--wait", "180s"];
+        if making.retain {
+            arguments.push("--retain");
+        }
         let stages = |line: &str| {
             if let Some(stage) = stage(line) {
                 told(&stage);
             }
         };
         let output = self.program.run(&arguments, Some(&text), &stages).await?;
-        if !output.ok {
-            return Err(self.failed("create cluster", &output));
+        if output.ok {
+            return Ok(());
+        }
+        let error = self.failed("create cluster", &output);
+        std::fs::write(making.log, output.said())?;
+        let look = format!("all that kind said is in {}", making.log.display());
+        Err(match error.downcast::<Failure>() {
+            Ok(mut failure) => {
+                let retain = if making.retain { "" } else { "; --retain keeps the node, to be looked into" };
+                let hint = failure.hint.take().map_or_else(|| format!("{look}{retain}"), |hint| format!("{hint}; {look}"));
+                failure.hint(hint).into()
+            }
+            Err(other) => other.context(look),
+        })
+    }
+
+    /// Whether the node of a cluster, whole or half made, was made with this mark.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub(crate) async fn is_marked(&self, name: &str, mark: &Path) -> Result<bool> {
+        let format = "{{range .Mounts}}{{.Destination}}={{.Source}}\n{{end}}";
+        let mounts = self.engine(&["inspect", "--type", "container", "--format", format, &node(name)]).await?;
+        Ok(mounts.lines().any(|mount| mount.trim() == format!("{MARK}={}", mark.display())))
+    }
+
+    /// How the node of a cluster is.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub(crate) async fn state(&self, name: &str) -> Result<NodeState> {
+        let state = self.engine(&["inspect", "--type", "container", "--format", "{{.State.Status}}", &node(name)]).await?;
+        Ok(match state.trim() {
+            "running" => NodeState::Running,
+            "paused" => NodeState::Paused,
+            _ => NodeState::Stopped,
+        })
+    }
+
+    /// Starts a node that has ended.
+    ///
+    /// # Errors
+    /// When the engine cannot.
+    pub(crate) async fn start(&self, name: &str) -> Result<()> {
+        self.engine(&["start", &node(name)]).await.map(|_| ())
+    }
+
+    /// Whether the network is there that kind makes for its first cluster and never removes.
+    ///
+    /// # Errors
+    /// When there is no engine.
+    pub(crate) async fn has_network(&self) -> Result<bool> {
+        Ok(super::bundle::engine(&self.engine)?.ask(&["network", "inspect", NETWORK]).await?.ok)
+    }
+
+    /// Removes that network, unless another cluster uses it.
+    ///
+    /// # Errors
+    /// When kind or the engine does not answer.
+    pub(crate) async fn remove_network(&self) -> Result<()> {
+        let output = self.program.ask(&["get", "clusters"]).await?;
+        let last = output.ok && output.out.trim().is_empty();
+        if last && self.has_network().await? {
+            // The engine refuses while a container is in it: then it is still needed.
+            super::bundle::engine(&self.engine)?.ask(&["network", "rm", NETWORK]).await?;
         }
         Ok(())
     }
@@ -214,6 +313,9 @@ impl Kind {
     }
 }
 
+/// The network of all clusters of kind.
+const NETWORK: &str = "kind";
+
 /// The container of a cluster's only node.
 fn node(name: &str) -> String {
     format!("{name}-control-plane")
@@ -248,7 +350,7 @@ fn node_trouble(said: &str) -> Option<Failure> {
 }
 
 /// The configuration of a cluster.
-fn config(name: &str, kubernetes: &str, size: &Size) -> Result<Value> {
+fn config(name: &str, kubernetes: &str, size: &Size, mark: &Path) -> Result<Value> {
     let patch = |value: Value| wire::yaml::to_string(&value).map_err(|error| anyhow::anyhow!("{error}"));
     // kubeadm writes extra arguments as a map until v1beta3 and as a list since; a patch applies to the version that it names.
     let everywhere = json!({"bind-address": "0.0.0.0"});
@@ -267,12 +369,12 @@ fn config(name: &str, kubernetes: &str, size: &Size) -> Result<Value> {
         // The default minute would pass before a change of a configuration reaches Prometheus.
         patch(json!({"kind": "KubeletConfiguration", "syncFrequency": "10s"}))?,
     ];
-    let mounts: Vec<Value> = size.mounts.iter().map(|(host, node)| json!({"hostPath": host, "containerPath": node})).collect();
-    let mut node =
-        json!({"role": "control-plane", "image": format!("kindest/node:{kubernetes}"), "kubeadmConfigPatches": patches});
-    if !mounts.is_empty() {
-        node["extraMounts"] = mounts.into();
-    }
+    let given = size.mounts.iter().map(|(host, node)| json!({"hostPath": host, "containerPath": node}));
+    let mark = json!({"hostPath": mark, "containerPath": MARK, "readOnly": true});
+    let mounts: Vec<Value> = given.chain([mark]).collect();
+    let node = json!({
+        "role": "control-plane", "image": format!("kindest/node:{kubernetes}"), "kubeadmConfigPatches": patches, "extraMounts": mounts,
+    });
     let mut networking = json!({"apiServerAddress": "127.0.0.1"});
     if let Some(port) = size.api_port {
         networking["apiServerPort"] = port.into();
@@ -335,8 +437,10 @@ mod tests {
             api_port: Some(7443),
             driver: None,
         };
-        insta::assert_snapshot!(wire::yaml::to_string(&config("lab", "v1.36.1", &size).unwrap()).unwrap());
+        insta::assert_snapshot!(
+            wire::yaml::to_string(&config("lab", "v1.36.1", &size, Path::new("/labs/lab/mark")).unwrap()).unwrap()
+        );
         let bad = Size { feature_gates: vec!["A".to_owned()], ..size };
-        assert!(config("lab", "v1.36.1", &bad).unwrap_err().to_string().contains("no feature gate"));
+        assert!(config("lab", "v1.36.1", &bad, Path::new("/m")).unwrap_err().to_string().contains("no feature gate"));
     }
 }

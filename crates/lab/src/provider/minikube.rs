@@ -50,7 +50,7 @@ impl Minikube {
     }
 
     fn failed(&self, what: &str, output: &Output) -> anyhow::Error {
-        let said = format!("{}\n{}", output.err, output.out);
+        let said = output.said();
         engine_trouble(&said, &self.driver)
             .unwrap_or_else(|| Failure::new(Exit::LabFailed, format!("minikube {what}: {}", output.complaint())))
             .into()

@@ -22,7 +22,7 @@ use install::Api;
 use kube::config::Kubeconfig;
 use serde_json::json;
 
-pub(crate) use kind::Kind;
+pub(crate) use kind::{Kind, Making, NodeState};
 pub(crate) use minikube::Minikube;
 
 use crate::exit::{Exit, Failure};

@@ -28,8 +28,19 @@ pub(crate) struct ClusterRecord {
     pub(crate) kubevirt: Option<String>,
     /// The Prometheus object: `NAMESPACE/NAME`.
     pub(crate) prometheus: String,
+    /// Whether the lab's own cluster came to be whole; one that did not is made anew.
+    #[serde(default = "made_before")]
+    pub(crate) made: bool,
+    /// Whether kind's network was there before the lab's cluster, and stays after it.
+    #[serde(default = "made_before")]
+    pub(crate) keeps_network: bool,
     /// Whether the installation came to its end.
     pub(crate) complete: bool,
+}
+
+/// What is taken of records that do not say it: nothing is deleted that may be somebody's.
+fn made_before() -> bool {
+    true
 }
 
 const FILE: &str = "cluster.json";

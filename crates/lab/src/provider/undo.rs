@@ -15,6 +15,8 @@ use tokio::sync::Mutex;
 use crate::state::write_secret;
 
 const FILE: &str = "changed.json";
+/// The beginning and the end of the names of files of single commands.
+const SEPARATE: [&str; 2] = ["changed-", ".json"];
 
 /// A change, and what is needed to put it back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +56,31 @@ fn comes_back(object: &Value) -> bool {
 impl Changes {
     /// The changes of a lab, those of an earlier command included.
     pub(crate) fn of(folder: &Path) -> Self {
-        let file = folder.join(FILE);
+        Self::in_file(folder.join(FILE))
+    }
+
+    /// The changes of one command, which are put back without those of others.
+    ///
+    /// # Errors
+    /// When the system gives no random number.
+    pub(crate) fn separate(folder: &Path) -> Result<Self> {
+        let ([begin, end], word) = (SEPARATE, wire::random_token()?);
+        Ok(Self { file: folder.join(format!("{begin}{word}{end}")), list: Mutex::default() })
+    }
+
+    /// All changes that are not put back yet, whatever command made them.
+    pub(crate) fn all(folder: &Path) -> Vec<Self> {
+        let is_separate =
+            |name: &str| SEPARATE[0].len() < name.len() && name.starts_with(SEPARATE[0]) && name.ends_with(SEPARATE[1]);
+        let names =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut files: Vec<PathBuf> = names.filter(|name| is_separate(name)).map(|name| folder.join(name)).collect();
+        files.sort();
+        files.push(folder.join(FILE));
+        files.into_iter().map(Self::in_file).collect()
+    }
+
+    fn in_file(file: PathBuf) -> Self {
         let list = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Self { file, list: Mutex::new(list) }
     }

@@ -100,7 +100,7 @@ impl Rights {
                     .hint("`kubectl get clusterrolebindings,rolebindings -A` lists them")
             );
         };
-        let changes = Changes::of(&dir.path());
+        let changes = Changes::separate(&dir.path())?;
         changes.deleting(&collection, &found).await?;
         api.delete(&path).await.map_err(|error| refused(&self.what, &error))?;
         say!("{} is gone", self.what);
@@ -122,20 +122,21 @@ pub(crate) struct Throttle {
     lasting: Lasting,
 }
 
-/// A priority level without a share of the server, and the FlowSchema that gives it all requests of an account.
+/// A priority level without a share of the server, and the FlowSchema that gives it all requests of an account. Each account has a level
+/// of its own, so that the end of one throttle leaves others.
 fn jail(namespace: &str, name: &str) -> [Value; 2] {
-    const LEVEL: &str = "kubevirt-lab-throttle";
+    let level_name = format!("kubevirt-lab-throttle-{namespace}-{name}");
     let version = "flowcontrol.apiserver.k8s.io/v1";
     let level = json!({
-        "apiVersion": version, "kind": "PriorityLevelConfiguration", "metadata": {"name": LEVEL},
+        "apiVersion": version, "kind": "PriorityLevelConfiguration", "metadata": {"name": level_name},
         "spec": {"type": "Limited", "limited": {
             "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"},
         }},
     });
     let schema = json!({
-        "apiVersion": version, "kind": "FlowSchema", "metadata": {"name": format!("{LEVEL}-{namespace}-{name}")},
+        "apiVersion": version, "kind": "FlowSchema", "metadata": {"name": level_name},
         "spec": {
-            "priorityLevelConfiguration": {"name": LEVEL},
+            "priorityLevelConfiguration": {"name": level_name},
             // Before all that Kubernetes brings, but for `exempt`, which has 1.
             "matchingPrecedence": 50,
             "rules": [{
@@ -167,14 +168,19 @@ impl Throttle {
                     .hint("`kubectl get serviceaccounts -A` lists them")
             );
         }
-        let changes = Changes::of(&dir.path());
+        let changes = Changes::separate(&dir.path())?;
         for object in jail(namespace, name) {
             let path = api.path_of(&object).await.map_err(|error| refused("API Priority and Fairness", &error))?;
             let before = api.get(&path).await.map_err(|error| refused(&path, &error))?;
             changes.applying(&path, before.as_ref()).await?;
             api.take(&object, FIELD_MANAGER).await.map_err(|error| refused(&path, &error))?;
         }
-        say!("requests of {} are answered 429; watches that are open go on", self.account);
+        say!(
+            "API Priority and Fairness has no seat for requests of {}: those that come while one is under way are answered 429",
+            self.account
+        );
+        say!("one at a time still passes, and watches that are open go on; to have each request answered 429:");
+        say!("  cargo xtask fault add{} --service-account {name} --status 429", name_flag(dir.name()));
         if is_over(time, dir.name()).await {
             changes.put_back(&api).await?;
             say!("requests of {} pass again", self.account);
@@ -249,7 +255,9 @@ impl Restore {
             restored = kind_of(&dir).await?.restore(dir.name()).await?;
         }
         // A node that was paused is up by now, so that the API can be asked.
-        restored |= Changes::of(&dir.path()).put_back(&api).await? > 0;
+        for changes in Changes::all(&dir.path()) {
+            restored |= changes.put_back(&api).await? > 0;
+        }
         say!("{}", if restored { "everything is as before" } else { "there was nothing to put back" });
         Ok(Exit::Success)
     }

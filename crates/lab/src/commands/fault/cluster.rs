@@ -108,7 +108,7 @@ async fn carry_out<T>(
 ) -> Result<Option<T>> {
     let api = Api::new(reach::kube_client(&dir.kubeconfig(), None).await?);
     let told = |progress: Progress<'_>| stages.tell(progress);
-    let installer = Installer { api: &api, lab: dir.name(), patience: Duration::from_secs(timeout), told: &told };
+    let installer = Installer { api: &api, lab: dir.name(), brought: None, patience: Duration::from_secs(timeout), told: &told };
     let done = tokio::select! {
         done = work(&installer) => done.map(Some),
         _ = tokio::signal::ctrl_c() => Ok(None),

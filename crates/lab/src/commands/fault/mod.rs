@@ -35,7 +35,7 @@ pub(crate) enum Fault {
     Remove(cluster::Remove),
     /// Take a role or binding away, as somebody who tidies up: its subjects are answered 403.
     Rights(around::Rights),
-    /// Have a ServiceAccount's requests answered 429, by API Priority and Fairness.
+    /// Have a ServiceAccount's requests answered 429 by API Priority and Fairness, but for one at a time.
     Throttle(around::Throttle),
     /// Stop a kind cluster's node, or have it drop what comes for the API server.
     Node(around::Node),

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::provider::bundle::Bundle;
 use crate::provider::record::ClusterRecord;
 use crate::provider::source::{self, Manifest};
-use crate::provider::{self, Kind, Minikube, Provider, Size};
+use crate::provider::{self, Kind, Making, Minikube, NodeState, Provider, Size};
 use crate::reach;
 use crate::state::{LabDir, write_secret};
 use crate::why;
@@ -79,6 +79,9 @@ pub(crate) struct ClusterFlags {
     /// Keep kube-prometheus' NetworkPolicies, which admit only its own pods.
     #[arg(long, help_heading = "Real clusters")]
     network_policies: bool,
+    /// Keep the node of a cluster that could not be made, to look into it (kind).
+    #[arg(long, help_heading = "Real clusters")]
+    retain: bool,
     /// Emulate virtual machines even though this machine has /dev/kvm.
     #[arg(long, help_heading = "Real clusters")]
     emulation: bool,
@@ -194,6 +197,8 @@ impl Up {
             kube_prometheus: None,
             kubevirt: None,
             prometheus: survey.prometheus.clone().unwrap_or_else(|| "monitoring/k8s".to_owned()),
+            made: true,
+            keeps_network: ClusterRecord::of(dir).is_none_or(|record| record.keeps_network),
             complete: false,
         };
         let mut plan = self.plan(&survey, &reached, &mut record, stages).await?;
@@ -205,9 +210,13 @@ impl Up {
             stages.done(trap.told());
         }
         let told = |progress: Progress<'_>| stages.tell(progress);
-        let installer = Installer { api: &reached.api, lab: dir.name(), patience: self.patience(), told: &told };
+        let in_bundle = |image: &str| reached.bundle.as_ref().is_some_and(|bundle| bundle.has(image));
+        // From a registry the cluster pulls under other names.
+        let offline = reached.bundle.is_some() && self.provider != Provider::Existing;
+        let brought = offline.then_some(&in_bundle as &(dyn Fn(&str) -> bool + Send + Sync));
+        let installer = Installer { api: &reached.api, lab: dir.name(), patience: self.patience(), brought, told: &told };
         let counts = installer.run(&plan).await.map_err(|error| failure(&error))?;
-        stages.done(&format!("{} objects installed, {} were there and were left alone", counts.applied, counts.kept));
+        stages.done(&counts.to_string());
         let targets = self.wait_for_targets(&reached.api, &record, stages).await?;
         record.complete = true;
         record.write(dir)?;
@@ -304,18 +313,7 @@ impl Up {
         let there = match self.provider {
             Provider::Kind => {
                 let kind = Kind::find(size.driver.as_deref(), self.offline, &begin).await?;
-                let there = kind.exists(name).await?;
-                dir.create()?;
-                if there {
-                    write_secret(&kubeconfig, kind.kubeconfig(name).await?.as_bytes())?;
-                } else {
-                    self.unfinished(dir, &triple)?;
-                    if let Some(bundle) = &bundle {
-                        begin("loading the node image");
-                        kind.load_node(&bundle.images()).await?;
-                    }
-                    kind.create(name, &triple.kubernetes, &size, &kubeconfig, &begin).await?;
-                }
+                let there = self.kind_cluster(dir, &kind, &triple, &size, bundle.as_ref(), stages).await?;
                 if let Some(bundle) = &bundle {
                     begin("loading images");
                     kind.load(name, &bundle.images()).await?;
@@ -328,7 +326,7 @@ impl Up {
                 let there = minikube.exists(name).await?;
                 dir.create()?;
                 if !there {
-                    self.unfinished(dir, &triple)?;
+                    self.unfinished(&triple, true).write(dir)?;
                 }
                 // Starting one that runs, or was stopped, brings it back with its kubeconfig.
                 minikube.create(name, &triple.kubernetes, &size, &begin).await?;
@@ -339,6 +337,9 @@ impl Up {
                 there
             }
         };
+        if let Some(bundle) = &bundle {
+            bundle.forget_images()?;
+        }
         restrict(&kubeconfig)?;
         let client = reach::kube_client(&kubeconfig, None).await?;
         let api = Api::new(client);
@@ -347,15 +348,78 @@ impl Up {
             stages.done(&format!("{} cluster {name:?} is there already", self.provider.name()));
         } else {
             provider::mark(&api, dir.name(), self.provider).await?;
+            if let Some(record) = ClusterRecord::of(dir) {
+                ClusterRecord { made: true, ..record }.write(dir)?;
+            }
             stages.done(&format!("{} cluster {name:?} ({:.1} s)", self.provider.name(), started.elapsed().as_secs_f64()));
         }
         Ok(Reached { api, triple: Some(triple), bundle })
     }
 
-    /// Notes that a cluster is being made, so that `down` deletes what an interruption leaves of it.
-    fn unfinished(&self, dir: &LabDir, triple: &Triple) -> Result<()> {
+    /// The lab's cluster of kind: the one that is there, or a new one; whether it was there. One that an interruption left half made is
+    /// made anew.
+    async fn kind_cluster(
+        &self,
+        dir: &LabDir,
+        kind: &Kind,
+        triple: &Triple,
+        size: &Size,
+        bundle: Option<&Bundle>,
+        stages: &Stages,
+    ) -> Result<bool> {
+        let (name, kubeconfig, mark) = (dir.name(), dir.kubeconfig(), dir.path().join("mark"));
+        let begin = |stage: &str| stages.doing(&format!("kind: {stage}"));
+        let earlier = ClusterRecord::of(dir);
+        if kind.exists(name).await? {
+            let half_made = earlier.as_ref().is_some_and(|record| !record.made) && kind.is_marked(name, &mark).await?;
+            if !half_made {
+                dir.create()?;
+                match kind.state(name).await? {
+                    NodeState::Running => {}
+                    NodeState::Paused => drop(kind.restore(name).await?),
+                    NodeState::Stopped => {
+                        begin("starting the node, which had ended");
+                        kind.start(name).await?;
+                    }
+                }
+                write_secret(&kubeconfig, kind.kubeconfig(name).await?.as_bytes())?;
+                return Ok(true);
+            }
+            begin("deleting what an interrupted run left");
+            kind.delete(name, &kubeconfig).await?;
+            stages.done("kind: deleted a cluster that an interrupted run had left half made");
+        }
+        dir.create()?;
+        std::fs::create_dir_all(&mark)?;
+        let mark = mark.canonicalize()?;
+        let keeps_network = match &earlier {
+            Some(record) if !record.made => record.keeps_network,
+            Some(_) | None => kind.has_network().await?,
+        };
+        let record = self.unfinished(triple, keeps_network);
+        record.write(dir)?;
+        if let Some(node) = bundle.and_then(Bundle::node) {
+            begin("loading the node image");
+            kind.load_node(&node).await?;
+        }
+        let log = dir.path().join("kind.log");
+        let making = Making {
+            name,
+            kubernetes: &triple.kubernetes,
+            size,
+            kubeconfig: &kubeconfig,
+            mark: &mark,
+            log: &log,
+            retain: self.cluster.retain,
+        };
+        kind.create(&making, &begin).await?;
+        Ok(false)
+    }
+
+    /// The record of a cluster that is being made: with it, `up` and `down` know what an interruption leaves.
+    fn unfinished(&self, triple: &Triple, keeps_network: bool) -> ClusterRecord {
         ClusterRecord {
-            name: dir.name().to_owned(),
+            name: self.which.name.clone(),
             provider: self.provider,
             driver: self.cluster.driver.clone(),
             context: None,
@@ -363,9 +427,10 @@ impl Up {
             kube_prometheus: None,
             kubevirt: None,
             prometheus: "monitoring/k8s".to_owned(),
+            made: false,
+            keeps_network,
             complete: false,
         }
-        .write(dir)
     }
 
     fn triple(&self) -> Result<Triple> {
