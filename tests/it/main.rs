@@ -15,6 +15,7 @@ mod providers;
 mod reconcile;
 mod relabel;
 mod review;
+mod rules;
 mod scenarios;
 mod vm;
 mod why;
@@ -37,6 +38,7 @@ fn main() {
     trials.extend(contract::trials());
     trials.extend(relabel::trials());
     trials.extend(review::trials());
+    trials.extend(rules::trials());
     trials.extend(why::trials());
     trials.extend(pages::trials());
     trials.extend(vm::trials());

@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-/// Tasks of this repository. `lab`, `scenario`, `fault`, `ledger`, `operator` and `apiserver` run the `lab` program; each has its own --help.
+/// Tasks of this repository. `lab`, `scenario`, `fault`, `ledger`, `operator`, `rules` and `apiserver` run the `lab` program; each has its own --help.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -43,6 +43,9 @@ enum Task {
     /// Hold dashboards and rules against the series that they read.
     #[command(disable_help_flag = true)]
     Contract(External),
+    /// Test and print the rules of a release.
+    #[command(disable_help_flag = true)]
+    Rules(External),
     /// Run the API server alone, with the controllers that belong to it.
     #[command(disable_help_flag = true)]
     Apiserver(External),
@@ -117,6 +120,7 @@ fn run() -> Result<ExitCode> {
         Task::Ledger(external) => lab(&with("ledger", external)),
         Task::Operator(external) => lab(&with("operator", external)),
         Task::Contract(external) => lab(&with("contract", external)),
+        Task::Rules(external) => lab(&with("rules", external)),
         Task::Apiserver(external) => lab(&with("apiserver", external)),
         Task::Tidy => tidy::run(&root()),
         Task::Lint => lint::run(&root()),

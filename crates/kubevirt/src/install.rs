@@ -146,7 +146,8 @@ fn strategy(world: &World) -> Result<Vec<Value>, String> {
     let release = &world.release;
     let manifests = wire::yaml::manifests(&world.install).map_err(|error| error.to_string())?;
     let objects = release.objects(manifests).map_err(|error| error.to_string())?;
-    Ok(release.definitions.iter().map(definition).chain(objects).chain(release.prometheus_rule()).collect())
+    let rules = release.prometheus_rule().map_err(|error| error.to_string())?;
+    Ok(release.definitions.iter().map(definition).chain(objects).chain(rules).collect())
 }
 
 /// Installs while there is a KubeVirt object, follows what it asks for, and takes everything off again when it is deleted. Never ends.

@@ -27,6 +27,8 @@ pub enum Exit {
     NotAllRead = 9,
     /// A scenario cannot be run there, and nothing worse happened.
     NotRunnable = 10,
+    /// A case of a unit test of rules failed, or a test could not be carried out.
+    RulesFailed = 11,
     /// It was interrupted: Ctrl-C.
     Interrupted = 130,
     /// It was asked to end: SIGTERM, such as by the deadline of a CI system.
@@ -55,6 +57,7 @@ pub const TABLE: &[(Exit, &str)] = &[
         Exit::NotRunnable,
         "a scenario cannot be run on that provider or release, and nothing worse happened; `--allow-not-runnable` makes it 0",
     ),
+    (Exit::RulesFailed, "a case of a promtool test of rules failed, or a test could not be carried out"),
     (Exit::Interrupted, "interrupted (Ctrl-C)"),
     (Exit::Terminated, "asked to end (SIGTERM), for example by the deadline of a CI system; what was known was written"),
 ];

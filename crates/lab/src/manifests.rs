@@ -1,6 +1,6 @@
 //! The manifests of the repository, built into the program so that it needs no checkout.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use contract::Reader;
 use kubevirt::Release;
 use scenario::Stack;
@@ -18,7 +18,6 @@ const FILES: &[(&str, &str)] = &[
     ("kubevirt/endpointslices.yaml", include_str!("../../../manifests/kubevirt/endpointslices.yaml")),
     ("kubevirt/v1.9.0/operator.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/operator.yaml")),
     ("kubevirt/v1.9.0/install.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/install.yaml")),
-    ("kubevirt/v1.9.0/rules.yaml", include_str!("../../../manifests/kubevirt/v1.9.0/rules.yaml")),
     ("kubevirt/v0.11.0/kubevirt.yaml", include_str!("../../../manifests/kubevirt/v0.11.0/kubevirt.yaml")),
     ("blog/v0.11/kubevirt-servicemonitor.yml", include_str!("../../../manifests/blog/v0.11/kubevirt-servicemonitor.yml")),
 ];
@@ -64,28 +63,20 @@ pub fn for_release(release: &Release, stack: Stack) -> Vec<&str> {
     [DEFINITIONS, monitoring, rest].concat().into_iter().chain(kubevirt.filter(of_monitoring)).collect()
 }
 
-/// The PrometheusRule that a release brings, of its data or of its manifest.
-fn rule_object(release: &Release) -> Result<Option<serde_json::Value>> {
-    let Some(path) = &release.rules_file else { return Ok(release.prometheus_rule()) };
-    let text = text(path).with_context(|| format!("manifests/{path} is not built in"))?;
-    let objects = wire::yaml::manifests(text).map_err(|error| anyhow::anyhow!("manifests/{path}: {error}"))?;
-    Ok(objects.into_iter().find(|found| found["kind"] == "PrometheusRule"))
-}
-
 /// The rules that a release brings.
 ///
 /// # Errors
-/// When the manifest cannot be read: a bug.
+/// When the release's data is broken: a bug.
 pub fn rules(release: &Release) -> Result<contract::Rules> {
-    Ok(rule_object(release)?.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
+    Ok(release.prometheus_rule()?.map(|object| contract::rules(&object["spec"]["groups"])).unwrap_or_default())
 }
 
 /// The recording rules that a release brings, as readers that record something.
 ///
 /// # Errors
-/// When the manifest cannot be read: a bug.
+/// When the release's data is broken: a bug.
 pub fn rule_readers(release: &Release) -> Result<Vec<Reader>> {
-    let Some(object) = rule_object(release)? else { return Ok(Vec::new()) };
+    let Some(object) = release.prometheus_rule()? else { return Ok(Vec::new()) };
     let found =
         contract::readers(&object.to_string()).map_err(|error| anyhow::anyhow!("{}: {}", release.release, error.message))?;
     Ok(found.readers.into_iter().filter(|reader| reader.records.is_some()).collect())
@@ -118,8 +109,7 @@ mod tests {
             for path in for_release(&release, Stack::Full) {
                 assert!(text(path).is_some(), "{path}");
             }
-            let install = [&release.install, &release.rules_file].into_iter().flatten();
-            for path in install.chain(&release.manifests) {
+            for path in release.install.iter().chain(&release.manifests) {
                 let objects = wire::yaml::manifests(text(path).unwrap_or_else(|| panic!("{path} is not built in"))).unwrap();
                 release.objects(objects).unwrap_or_else(|error| panic!("{error}"));
             }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use explain::explained;
 use manifest::Manifest;
-pub use places::{Places, placed_manifests};
+pub use places::{Places, first_placed, placed_manifests};
 
 /// A YAML text could not be read; the message holds line and column.
 #[derive(Debug, thiserror::Error)]

@@ -380,12 +380,12 @@ pub struct Release {
     /// How the release's objects differ from those in the manifests, by a word for the difference.
     #[serde(default)]
     objects: BTreeMap<String, objects::Difference>,
-    /// The manifest of its PrometheusRule, if its rules are not told here.
-    #[serde(default)]
-    pub rules_file: Option<String>,
-    /// Its rules by name, alerts and recording rules.
+    /// Its rules by name, alerts and recording rules; two of one name are told apart by a slash and a word.
     #[serde(default)]
     pub rules: BTreeMap<String, Rule>,
+    /// The groups that they are in, each in its order; without them recording rules are one group and alerts another, sorted by name.
+    #[serde(default)]
+    rule_groups: BTreeMap<String, Vec<String>>,
     /// The Go version it was built with.
     pub go_version: String,
     /// Its client.
@@ -406,6 +406,11 @@ impl Release {
     pub fn known() -> Vec<&'static str> {
         let links = chain::links().unwrap_or_default();
         links.iter().rev().map(|link| link.tag.as_str()).collect()
+    }
+
+    /// The tag of the newest release: what a lab runs where none is named.
+    pub fn default_tag() -> &'static str {
+        Self::known().into_iter().find(|tag| tag.starts_with('v')).unwrap_or_default()
     }
 
     /// The JSON schema of the files that tell releases, for editors.
@@ -468,9 +473,17 @@ impl Release {
         objects::differ(self, manifests).map_err(|why| ReleaseError::Broken { release: self.release.clone(), why })
     }
 
-    /// The PrometheusRule of the rules that are told here, if there are any.
-    pub fn prometheus_rule(&self) -> Option<Value> {
-        rules::object(self)
+    /// The PrometheusRule that its virt-operator makes, if it makes any.
+    ///
+    /// # Errors
+    /// As for [`Release::objects`].
+    pub fn prometheus_rule(&self) -> Result<Option<Value>, ReleaseError> {
+        Ok(self.objects(rules::object(self).into_iter().collect())?.pop())
+    }
+
+    /// The groups of its rules, for a KubeVirt that is installed in this namespace.
+    pub fn rule_groups(&self, namespace: &str) -> Vec<Value> {
+        rules::groups(self, namespace)
     }
 }
 

@@ -28,6 +28,7 @@ mod open;
 mod operator;
 mod query;
 mod review;
+mod rules;
 mod scenario;
 mod status;
 mod supervise;
@@ -102,6 +103,9 @@ enum Command {
     /// Hold dashboards and rules against the series that they read.
     #[command(subcommand)]
     Contract(contract::Contract),
+    /// Test and print the recording rules and alerts of a release, without a lab.
+    #[command(subcommand)]
+    Rules(rules::Rules),
     /// Run the API server alone, for tests and tools.
     Apiserver(apiserver::Apiserver),
     /// Run the lab in the foreground (what `up` starts).
@@ -237,6 +241,7 @@ async fn run(command: Command) -> Result<Exit> {
         Command::Scenario(command) => command.run().await,
         Command::Operator(command) => command.run(),
         Command::Contract(command) => command.run().await,
+        Command::Rules(command) => command.run().await,
         Command::Apiserver(command) => command.run().await,
         Command::Supervise(command) => command.run().await,
     }

@@ -162,8 +162,7 @@ impl Lab {
             tokio::spawn(operator::run(client.clone(), versions, options.fast_alerts, stop.clone()));
         }
 
-        let install = [&release.install, &release.rules_file].into_iter().flatten().filter_map(|path| manifests::text(path));
-        let install = install.collect::<Vec<_>>().join("\n---\n");
+        let install = release.install.as_deref().and_then(manifests::text).unwrap_or_default().to_owned();
         let reach = Arc::new(ProxyNetwork(proxy.clone()));
         let defects = options.defects.iter().copied().collect();
         let world = Arc::new(World::new(release.clone(), install, NODE.to_owned(), Some(reach), defects)?);

@@ -214,6 +214,14 @@ async fn find_alertmanager(search: &Search, progress: &dyn Fn(&str)) -> Result<A
     alertmanager_at(fetched?.join("alertmanager"))
 }
 
+/// Finds Prometheus and promtool alone, fetching them if need be.
+///
+/// # Errors
+/// As for [`find`].
+pub async fn prometheus(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
+    find_prometheus(search, progress).await
+}
+
 async fn find_prometheus(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
     let mut tried = Vec::new();
     if let Some(given) = &search.given {

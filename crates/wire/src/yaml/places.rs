@@ -128,6 +128,18 @@ impl Places {
         }
     }
 
+    /// Line and column, both from 1, of the key of the field that a JSON pointer names; nothing where it names no field.
+    pub fn key_at(&self, pointer: &str) -> Option<(usize, usize)> {
+        let (owner, name) = pointer.rsplit_once('/')?;
+        let mut part = self;
+        for name in owner.split('/').skip(1) {
+            part = part.part(&name.replace("~1", "/").replace("~0", "~"))?;
+        }
+        let Node::Map(fields) = &part.0.value else { return None };
+        let name = name.replace("~1", "/").replace("~0", "~");
+        fields.iter().find(|(field, _)| is(field, &name)).and_then(|(field, _)| place(field))
+    }
+
     /// Line and column, both from 1, of what a JSON pointer (RFC 6901) names, or of the innermost part on the way there.
     pub fn at(&self, pointer: &str) -> Option<(usize, usize)> {
         let mut part = self;
@@ -136,6 +148,21 @@ impl Places {
             part = next;
         }
         place(&part.0)
+    }
+}
+
+/// The only document of a text, read as manifests are, with the places of its parts.
+///
+/// # Errors
+/// When the text is not YAML, or has no document or several.
+pub fn first_placed(text: &str) -> Result<(Value, Places), YamlError> {
+    let documents = super::documents(text)?;
+    let places = read(text).map_err(|source| error(&source))?;
+    let mut found: Vec<_> = documents.into_iter().zip(places).filter(|(document, _)| !document.is_null()).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => Err(YamlError { message: "several documents; expected one".to_owned(), at: None }),
+        (None, _) => Err(YamlError { message: "no document; expected one".to_owned(), at: None }),
     }
 }
 
@@ -177,5 +204,18 @@ mod tests {
         assert_eq!(at(0, "/spec/ports/0/none/deeper"), at(0, "/spec/ports/0"), "the innermost that is there");
         assert_eq!(at(1, "/kind"), Some((11, 9)));
         assert_eq!(at(2, "/a~1b/1/x"), Some((13, 16)));
+        let key_at = |index: usize, pointer: &str| objects[index].1.key_at(pointer);
+        assert_eq!((key_at(0, "/spec/ports/0/port"), key_at(2, "/a~1b")), (Some((6, 7)), Some((13, 3))));
+        assert_eq!((key_at(0, "/spec/ports/0"), key_at(0, "/none"), key_at(0, "")), (None, None, None));
+    }
+
+    #[test]
+    fn one_document_is_read_with_its_places() {
+        let (document, places) = first_placed("---\na: {b: 1}\n").unwrap();
+        assert_eq!((document, places.key_at("/a/b")), (serde_json::json!({"a": {"b": 1}}), Some((2, 5))));
+        for (text, message) in [("---\n", "no document"), ("a: 1\n---\nb: 1\n", "several documents")] {
+            let error = first_placed(text).err().unwrap();
+            assert!(error.message.starts_with(message), "{}", error.message);
+        }
     }
 }
