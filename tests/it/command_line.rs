@@ -264,7 +264,7 @@ fn wrong_input() -> Result<()> {
         ensure!(text.contains(expected), "{arguments:?}: {text}");
         Ok(())
     };
-    refused(&["up", "--kubevirt", "v9.9"], 2, "KubeVirt v9.9 is not simulated; there are v1.9.0")?;
+    refused(&["up", "--kubevirt", "v9.9"], 2, "KubeVirt v9.9 is not simulated; the nearest is v1.9.0; there are v1.9.0")?;
     refused(&["up", "--offline"], 7, "no Prometheus with kubernetes_sd was found")?;
     refused(&["up", "--prometheus", "/nowhere/prometheus"], 7, "does not fit: /nowhere/prometheus is not there")?;
     refused(&["up", "--name", "Not/A/Name"], 2, "is no name for a lab")?;

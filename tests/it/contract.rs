@@ -23,7 +23,7 @@ fn dashboards() -> Result<()> {
     let grafana = root().join("manifests/grafana");
     let said = folder.output(&["contract", "check", grafana.join("kubevirt-requests.json").to_str().unwrap_or_default()])?;
     ensure!(said.lines().count() == kubevirt::Release::known().len(), "{said}");
-    // VMs have the names that they have today since v1.2, and kubevirt_vm_info since v1.5.
+    // VMs have the names that they have today since v1.2, and all that the dashboard reads since v1.5.
     let vms = grafana.join("kubevirt-vms.json");
     let of_today = ["--release", "v1.5.0", "--release", "v1.8.0", "--release", "v1.9.0"];
     let said = folder.output(&[&["contract", "check", vms.to_str().unwrap_or_default()], &of_today[..]].concat())?;

@@ -9,6 +9,7 @@ mod clients;
 mod command_line;
 mod container;
 mod contract;
+mod metric_names;
 mod operator;
 mod pages;
 mod providers;
@@ -36,6 +37,7 @@ fn main() {
     trials.extend(operator::trials());
     trials.extend(reconcile::trials());
     trials.extend(contract::trials());
+    trials.extend(metric_names::trials());
     trials.extend(relabel::trials());
     trials.extend(review::trials());
     trials.extend(rules::trials());

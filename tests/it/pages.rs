@@ -35,11 +35,12 @@ fn releases() -> Result<()> {
     let mut page = String::from(
         "# Releases of KubeVirt\n\nWhat the embedded lab simulates, and what differs from one to the next. The data is in `crates/kubevirt/releases/`: the first release \
          whole, each later one by its difference; `schemas/release.schema.json` is their schema, for editors. `cargo xtask lab up --kubevirt RELEASE` runs one; `cargo xtask contract diff A B` tells two apart, \
-         and that is where the lists below are from.\n\nNames, types, labels, buckets, work queues and rules are those of the release; help texts, and the wording of expressions \
-         before v1.9.0, are ours. Families are counted with those of Go and the process.\n\n\
-         | release | Go | namespace | API | components: families | recording rules | alerts | defined kinds |\n|---|---|---|---|---|---|---|---|\n",
+         and that is where the lists below are from.\n\n`cargo xtask lab releases` lists them, too. Help texts, and summaries and descriptions of alerts, are in our \
+         words. What a release's rules do and those of its neighbours do not is in `tests/it/rules/RELEASE.yaml`, a file for promtool that each \
+         release is held to; `cargo xtask rules test FILE --kubevirt RELEASE` runs any other. Families are counted with those of Go and the process.\n\n\
+         | release | Go | namespace | API | components: families | recording rules | alerts | defined kinds | data compared with |\n|---|---|---|---|---|---|---|---|---|\n",
     );
-    let tags: Vec<&str> = Release::known().into_iter().rev().collect();
+    let tags = Release::in_order();
     for tag in &tags {
         let release = Release::load(tag)?;
         let mut components = Vec::new();
@@ -51,7 +52,12 @@ fn releases() -> Result<()> {
         let records = rules.values().flatten().count() - alerts;
         let api = release.api_version.rsplit('/').next().unwrap_or_default();
         let (go, namespace, kinds) = (&release.go_version, &release.namespace, release.definitions.len());
-        writeln!(page, "| {tag} | {go} | {namespace} | {api} | {} | {records} | {alerts} | {kinds} |", components.join(", "))?;
+        let compared = release.compared_with.join(", ");
+        writeln!(
+            page,
+            "| {tag} | {go} | {namespace} | {api} | {} | {records} | {alerts} | {kinds} | {compared} |",
+            components.join(", ")
+        )?;
     }
     let folder = Folder::new()?;
     for pair in tags.windows(2) {

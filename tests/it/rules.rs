@@ -59,11 +59,17 @@ fn refused() -> Result<()> {
     let (code, out, _) = run(&folder, &["@fails.yaml"])?;
     ensure!(code == Some(11), "{code:?} {out}");
     let summary = "@fails.yaml: 1 of 2 cases passed, 1 failed (rules of KubeVirt v1.9.0 in namespace kubevirt; annotations are not compared)";
-    ensure!(out.contains("Unit Testing:  @fails.yaml") && out.contains("alertname: VirtAPIDown, time: 3m") && out.contains(summary), "{out}");
+    ensure!(
+        out.contains("Unit Testing:  @fails.yaml") && out.contains("alertname: VirtAPIDown, time: 3m") && out.contains(summary),
+        "{out}"
+    );
     let (code, out, _) = run(&folder, &["@fails.yaml", "--output", "json"])?;
     let told: Value = serde_json::from_str(&out)?;
     let file = &told["files"][0];
-    ensure!(code == Some(11) && told["passed"] == false && file["passed"] == 1 && file["failed"] == 1 && file["cases"] == 2, "{out}");
+    ensure!(
+        code == Some(11) && told["passed"] == false && file["passed"] == 1 && file["failed"] == 1 && file["cases"] == 2,
+        "{out}"
+    );
     // Series that cannot be joined: the cases of that test are never looked at.
     let series = |text: &str| format!("  - {{series: '{text}', values: 1x9}}\n");
     let info = |x: u8| series(&format!("kubevirt_vmi_info{{name=\"a\",namespace=\"n\",x=\"{x}\"}}"));
@@ -95,7 +101,11 @@ fn compared() -> Result<()> {
     std::fs::write(folder.path().join("t.yaml"), text)?;
     std::fs::write(folder.path().join("wrong.yaml"), text.replace("runbooks/Virt", "runbooks/Wirt"))?;
     for (arguments, code, expected) in [
-        (&["@t.yaml"][..], 0, "2 of 2 cases passed, 0 failed (rules of KubeVirt v1.9.0 in namespace other; of annotations only runbook_url"),
+        (
+            &["@t.yaml"][..],
+            0,
+            "2 of 2 cases passed, 0 failed (rules of KubeVirt v1.9.0 in namespace other; of annotations only runbook_url",
+        ),
         (&["@t.yaml", "--namespace", "kubevirt"], 11, "1 of 2 cases passed, 1 failed"),
         (&["@t.yaml", "--annotations", "all"], 11, "1 of 2 cases passed, 1 failed"),
         (&["@wrong.yaml"], 11, "1 of 2 cases passed, 1 failed"),
@@ -111,9 +121,12 @@ fn own() -> Result<()> {
     let folder = Folder::new()?;
     let groups = "groups: [{name: mine, rules: [{alert: NoApi, expr: kubevirt_virt_api_up == 0, annotations: {summary: gone}}]}]";
     std::fs::write(folder.path().join("rules.yaml"), groups)?;
-    let object = format!("apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {{name: mine}}\nspec: {{{groups}}}\n");
+    let object =
+        format!("apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {{name: mine}}\nspec: {{{groups}}}\n");
     std::fs::write(folder.path().join("object.yaml"), object)?;
-    let test = |alerts: &str| format!("tests:\n- input_series: []\n  alert_rule_test:\n  - {{alertname: NoApi, eval_time: 5m, exp_alerts: {alerts}}}\n");
+    let test = |alerts: &str| {
+        format!("tests:\n- input_series: []\n  alert_rule_test:\n  - {{alertname: NoApi, eval_time: 5m, exp_alerts: {alerts}}}\n")
+    };
     std::fs::write(folder.path().join("fires.yaml"), test("[{exp_annotations: {summary: gone}}]"))?;
     std::fs::write(folder.path().join("silent.yaml"), test("[]"))?;
     for (arguments, code) in [
@@ -140,7 +153,11 @@ fn printed() -> Result<()> {
         std::fs::write(&path, text)?;
         let checked = std::process::Command::new(&promtool).args(["check", "rules", "--lint=none"]).arg(&path).output()?;
         let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
-        ensure!(checked.status.success() && said.contains(&format!("{} rules found", release.rules.len())), "{}: {said}", release.release);
+        ensure!(
+            checked.status.success() && said.contains(&format!("{} rules found", release.rules.len())),
+            "{}: {said}",
+            release.release
+        );
     }
     Ok(())
 }

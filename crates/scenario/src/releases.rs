@@ -37,6 +37,13 @@ pub(crate) fn fitting(written: &str, known: &[String]) -> Result<Releases, Strin
     if let Some(exact) = known.iter().find(|release| same(release, written)) {
         return Ok(Releases::Each(vec![exact.clone()]));
     }
+    // A minor release means its newest patch that is known; they are sorted.
+    if let Some((minor, 2)) = Version::read(written) {
+        let of_minor = |release: &&String| Version::read(release).is_some_and(|(version, _)| version.minor() == minor.minor());
+        if let Some(newest) = known.iter().find(of_minor) {
+            return Ok(Releases::Each(vec![newest.clone()]));
+        }
+    }
     let fits: Vec<String> = if written.trim() == "any" {
         known.to_vec()
     } else if written.trim_start().starts_with(['<', '>', '=']) {

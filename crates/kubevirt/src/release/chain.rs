@@ -17,9 +17,13 @@ pub(super) const FILES: &[&str] = &[
     include_str!("../../releases/v0.59.0.yaml"),
     include_str!("../../releases/v1.2.0.yaml"),
     include_str!("../../releases/v1.3.0.yaml"),
+    include_str!("../../releases/v1.4.0.yaml"),
     include_str!("../../releases/v1.5.0.yaml"),
+    include_str!("../../releases/v1.6.0.yaml"),
+    include_str!("../../releases/v1.7.0.yaml"),
     include_str!("../../releases/v1.8.0.yaml"),
     include_str!("../../releases/v1.9.0.yaml"),
+    include_str!("../../releases/main.yaml"),
 ];
 
 /// What holds patches itself: its entries are taken as they are.

@@ -155,7 +155,11 @@ mod tests {
             let release = Release::load(tag).unwrap();
             let groups = groups_of(tag);
             let count: usize = groups.iter().map(|(_, rules)| rules.len()).sum();
-            assert_eq!(count, release.rules.len(), "{tag}: a rule is in no group or in several, or a group names what is no rule");
+            assert_eq!(
+                count,
+                release.rules.len(),
+                "{tag}: a rule is in no group or in several, or a group names what is no rule"
+            );
             let text = serde_json::to_string(&release.rule_groups("ns")).unwrap();
             assert!(!text.contains(NAMESPACE) && !text.contains("namespace=\\\"kubevirt"), "{tag}: {text}");
             for rule in groups.iter().flat_map(|(_, rules)| rules).filter(|rule| rule["alert"].is_string()) {
@@ -163,7 +167,10 @@ mod tests {
                 let without = tag == "v0.46.0" && name.starts_with("VirtApiRESTErrors");
                 let runbook = (!without).then(|| format!("https://kubevirt.io/monitoring/runbooks/{name}"));
                 assert_eq!(rule["annotations"]["runbook_url"].as_str(), runbook.as_deref(), "{tag}");
-                assert!(rule["labels"]["severity"].is_string() || name == "OutdatedVirtualMachineInstanceWorkloads", "{tag}: {rule}");
+                assert!(
+                    rule["labels"]["severity"].is_string() || name == "OutdatedVirtualMachineInstanceWorkloads",
+                    "{tag}: {rule}"
+                );
             }
         }
     }
@@ -180,7 +187,10 @@ mod tests {
         assert_eq!(old[0].1[..2], ["kubevirt_virt_api_up_total", "VirtAPIDown"]);
         for tag in ["v1.3.0", "v1.9.0"] {
             let groups = names(tag);
-            assert_eq!(groups.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["recordingRules.rules", "alerts.rules"]);
+            assert_eq!(
+                groups.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+                ["recordingRules.rules", "alerts.rules"]
+            );
             assert!(groups.iter().all(|(_, rules)| rules.is_sorted()), "{tag}: {groups:?}");
         }
     }

@@ -107,6 +107,8 @@ pub(crate) fn of_vm(measure: OfVm, vm: &Vm, claim: &dyn Fn(&str) -> Option<(f64,
                 ("instance_type", &hardware.instance_type),
                 ("preference", &hardware.preference),
                 ("status", &vm.status.to_lowercase()),
+                // As kubectl shows it, and v1.4.0.
+                ("printable_status", &vm.status),
                 ("status_group", vm.group()),
             ],
             1.0,

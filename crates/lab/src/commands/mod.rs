@@ -27,6 +27,7 @@ mod notifications;
 mod open;
 mod operator;
 mod query;
+mod releases;
 mod review;
 mod rules;
 mod scenario;
@@ -66,6 +67,8 @@ enum Command {
     Down(down::Down),
     /// Collect the manifests and images of three releases in a file, for a machine without a network.
     Bundle(bundle::BundleCommand),
+    /// List the releases of KubeVirt that can be simulated, and what each was compared with.
+    Releases(releases::Releases),
     /// Show what runs, where, and what of it is simulated.
     Status(status::Status),
     /// Print a pod's log.
@@ -224,6 +227,7 @@ async fn run(command: Command) -> Result<Exit> {
     match command {
         Command::Up(command) => command.run().await,
         Command::Down(command) => command.run().await,
+        Command::Releases(command) => command.run(),
         Command::Status(command) => command.run().await,
         Command::Logs(command) => command.run().await,
         Command::Vm(command) => command.run().await,

@@ -24,6 +24,14 @@ use crate::provider::record::ClusterRecord;
 use crate::state::{LabDir, LabRecord};
 use crate::tools;
 
+fn release_help() -> String {
+    format!(
+        "The release of KubeVirt: in the embedded lab one that `lab releases` lists, {} if none is named; 1.7 means the newest patch \
+         known. On real clusters docs/providers.md has the table",
+        kubevirt::Release::default_tag()
+    )
+}
+
 #[derive(Args)]
 pub(super) struct Up {
     #[command(flatten)]
@@ -31,8 +39,8 @@ pub(super) struct Up {
     /// What the lab runs on.
     #[arg(long, value_enum, default_value_t)]
     provider: Provider,
-    /// The release of KubeVirt: v1.9.0 (if none is named) or v0.11.0 in the embedded lab; on real clusters docs/providers.md has the table.
-    #[arg(long, value_name = "RELEASE")]
+    // The help names the default, which follows from the data.
+    #[arg(long, value_name = "RELEASE", help = release_help())]
     kubevirt: Option<String>,
     /// A Prometheus to use; promtool is looked for beside it.
     #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
@@ -129,7 +137,7 @@ impl Up {
 
     async fn run_embedded(self) -> Result<Exit> {
         // Before anything is fetched or started.
-        let release = kubevirt::Release::load(self.kubevirt.as_deref().unwrap_or("v1.9.0"))
+        let release = kubevirt::Release::load(self.kubevirt.as_deref().unwrap_or(kubevirt::Release::default_tag()))
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         if let Some(path) = self.prometheus_operator.as_ref().filter(|path| !path.is_file()) {
             let failure = Failure::new(Exit::Usage, format!("--prometheus-operator {}: there is no such file", path.display()));

@@ -121,11 +121,11 @@ impl Test {
             Err(error) => return Err(unreadable(promtool, file, &error.message).await?.into()),
         };
         let annotations = self.annotations(release, &read);
-        let namespace = release.map(|release| {
-            self.namespace.clone().or_else(|| read.namespace()).unwrap_or_else(|| release.namespace.clone())
-        });
+        let namespace = release
+            .map(|release| self.namespace.clone().or_else(|| read.namespace()).unwrap_or_else(|| release.namespace.clone()));
         let folder = tempfile::tempdir().context("no folder for temporary files")?;
-        let of_release = release.zip(namespace.as_deref()).map(|(release, namespace)| Value::from(release.rule_groups(namespace)));
+        let of_release =
+            release.zip(namespace.as_deref()).map(|(release, namespace)| Value::from(release.rule_groups(namespace)));
         let mut rule_files = Vec::new();
         for (index, groups) in of_release.iter().chain(own).enumerate() {
             let path = folder.path().join(format!("rules-{index}.json"));
@@ -159,7 +159,8 @@ impl Test {
 async fn unreadable(promtool: &Path, file: &Path, ours: &str) -> Result<Failure> {
     let (succeeded, said) = ask(promtool, file, &["--run", "^no such test$"]).await?;
     let name = file.display();
-    let words = if succeeded { format!("{name}: {ours}") } else { format!("{name}: promtool cannot read the file\n{}", said.trim_end()) };
+    let words =
+        if succeeded { format!("{name}: {ours}") } else { format!("{name}: promtool cannot read the file\n{}", said.trim_end()) };
     Ok(Failure::new(Exit::Usage, words))
 }
 
@@ -184,7 +185,11 @@ impl Tested {
             (Some(release), Some(namespace)) => format!("KubeVirt {release} in namespace {namespace}"),
             _ => self.rules.join(", "),
         };
-        let also = if self.release.is_some() && !self.rules.is_empty() { format!(" and {}", self.rules.join(", ")) } else { String::new() };
+        let also = if self.release.is_some() && !self.rules.is_empty() {
+            format!(" and {}", self.rules.join(", "))
+        } else {
+            String::new()
+        };
         let annotations = match self.annotations {
             Annotations::None => "annotations are not compared",
             Annotations::Runbooks => "of annotations only runbook_url is compared",
