@@ -76,6 +76,14 @@ impl Schema {
         }
     }
 
+    /// Whether all values that this has seen are among those that another one knows to be all of theirs.
+    pub fn fits(&self, other: &Self) -> bool {
+        self.0.iter().all(|(name, labels)| {
+            let (Some(labels), Some(known)) = (labels, other.known(name)) else { return true };
+            labels.iter().all(|(label, values)| known.get(label).is_none_or(|closed| values.are_among(closed)))
+        })
+    }
+
     /// Gives the labels of this the values that another one knows of them, where this has only seen some.
     pub fn learn(&mut self, other: &Self) {
         for (name, labels) in &mut self.0 {

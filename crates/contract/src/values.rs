@@ -107,6 +107,14 @@ impl Values {
         }
     }
 
+    /// Whether what was seen is among values that are known to be all; of others nothing speaks against it.
+    pub(crate) fn are_among(&self, known: &Self) -> bool {
+        match (self, known) {
+            (Self::Seen(seen), Self::Closed(closed)) => seen.is_subset(closed),
+            (Self::Any | Self::Seen(_) | Self::Closed(_), Self::Any | Self::Seen(_) | Self::Closed(_)) => true,
+        }
+    }
+
     fn all(&self) -> Option<&BTreeSet<String>> {
         match self {
             Self::Any => None,
@@ -212,5 +220,6 @@ mod tests {
         assert_eq!(seen.known_as(&closed), Values::Closed(set("a b c")));
         assert_eq!((closed.or(&seen), closed.or(&closed)), (Values::Seen(set("a b c")), closed.clone()));
         assert_eq!(closed.or(&Values::Any), Values::Any);
+        assert!(Values::Seen(set("a")).are_among(&closed) && !seen.are_among(&closed) && Values::Any.are_among(&closed));
     }
 }

@@ -110,7 +110,12 @@ fn state(pod: &Value) -> String {
         return format!("not scheduled: {message}");
     }
     let waiting = statuses(pod).find_map(|status| status["state"]["waiting"]["reason"].as_str());
-    waiting.or(pod["status"]["phase"].as_str()).unwrap_or("Pending").to_owned()
+    let unready = statuses(pod).find(|status| status["ready"] == false && status["state"]["running"].is_object());
+    match (waiting, unready) {
+        (Some(reason), _) => reason.to_owned(),
+        (None, Some(status)) => format!("container {} runs and is not ready", status["name"].as_str().unwrap_or_default()),
+        (None, None) => pod["status"]["phase"].as_str().unwrap_or("Pending").to_owned(),
+    }
 }
 
 /// A container whose log may tell why it ended.
@@ -159,6 +164,10 @@ mod tests {
             (
                 json!({"phase": "Running", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}),
                 "ContainerCreating",
+            ),
+            (
+                json!({"phase": "Running", "containerStatuses": [{"name": "a", "ready": false, "state": {"running": {}}}]}),
+                "container a runs and is not ready",
             ),
             (json!({}), "Pending"),
         ] {

@@ -207,7 +207,7 @@ impl Installer<'_> {
 
     async fn wait_for(&self, stage: &Stage, wait: &Wait) -> Result<(), InstallError> {
         let mut deadline = wire::patience::Deadline::after(self.patience);
-        let (mut explained, mut latest) = (Instant::now(), String::new());
+        let (mut explained, mut latest, mut about) = (Instant::now(), String::new(), String::new());
         loop {
             let missing = wait::missing(self.api, wait).await?;
             let Some(first) = missing.first() else { return Ok(()) };
@@ -223,6 +223,11 @@ impl Installer<'_> {
                     why.push(otherwise.clone());
                 }
                 return Err(InstallError::Late { stage: stage.name.clone(), seconds: self.patience.as_secs(), missing, why });
+            }
+            if *first != about {
+                // What was found out is about something else.
+                latest.clear();
+                about.clone_from(first);
             }
             if explained.elapsed() >= EXPLAIN {
                 latest = explain::latest(self.api, first).await.map_or_else(String::new, |latest| format!(" ({latest})"));

@@ -251,6 +251,9 @@ impl Component {
 
     async fn work(&self, life: &Life<'_>, tasks: &mut JoinSet<()>) -> Result<Exit, String> {
         let &Life { context, client, registry, ready, log, vms } = life;
+        if self.spec.node_patch == Some(NodePatch::Unschedulable) {
+            self.mark_unschedulable(client, log).await;
+        }
         for _ in 0..self.spec.discovery {
             for target in ["/api?timeout=32s", "/apis?timeout=32s"] {
                 if let Err(failure) = client.get(target).await {
@@ -410,6 +413,15 @@ impl Component {
         });
         let path = format!("/api/v1/namespaces/{namespace}/events");
         let _ = client.request(Method::POST, &path, "application/json", Some(&event), None).await;
+    }
+
+    async fn mark_unschedulable(&self, client: &Client, log: &Log) {
+        let patch = json!({"metadata": {"labels": {"kubevirt.io/schedulable": "false"}}});
+        let path = format!("/api/v1/nodes/{}", self.world.node);
+        let content_type = "application/strategic-merge-patch+json";
+        if let Err(failure) = client.request(Method::PATCH, &path, content_type, Some(&patch), None).await {
+            log.error("virt-handler.go:205", &format!("Unable to mark node as unschedulable: {}", failure.message()));
+        }
     }
 
     async fn patch_node(&self, client: &Client, log: &Log) {

@@ -1,5 +1,6 @@
 //! Leader election with a Lease (15 s, 10 s, 2 s as in KubeVirt), or with an Endpoints object as releases before 2020 did.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,9 +100,8 @@ impl Election {
         }
     }
 
-    /// One try to become leader; the object as the server has it then.
-    async fn try_acquire(&self) -> Option<Value> {
-        let deadline = self.deadline(RENEW_DEADLINE);
+    /// One try to become or to stay leader, with this time for each request if there is a limit; the object as the server has it then.
+    async fn try_acquire(&self, deadline: Option<Duration>) -> Option<Value> {
         let path = self.path();
         let now = Timestamp::now();
         match self.client.request(Method::GET, &path, "", None, deadline).await {
@@ -139,8 +139,17 @@ impl Election {
             // Whoever tries first is served whole before the next one: which requests replicas make together then does not
             // depend on the moment, and a snapshot of them is the same every time.
             let acquired = {
-                let _turn = self.world.election.lock().await;
-                self.try_acquire().await
+                let turn = self.world.election.lock().await;
+                // Whoever waits for a lease waits as long as it takes: only a renewal has a deadline (client-go `leaderelection.go`
+                // `acquire`). Others do not wait with it.
+                let mut attempt = pin!(self.try_acquire(None));
+                match tokio::time::timeout(RETRY, &mut attempt).await {
+                    Ok(acquired) => acquired,
+                    Err(_) => {
+                        drop(turn);
+                        attempt.await
+                    }
+                }
             };
             if let Some(object) = acquired {
                 return object;
@@ -152,17 +161,17 @@ impl Election {
     /// One renewal; the object as the server has it then. A leader that knows its object writes at once; when that fails, it reads its
     /// lock and writes again in the same try (client-go `leaderelection.go` `tryAcquireOrRenew`).
     async fn renew(&self, known: &Value, since_success: Duration) -> Option<Value> {
+        let left = self.deadline(RENEW_DEADLINE.saturating_sub(since_success));
         if !self.client.election().reads_first {
             let mut claimed = known.clone();
             self.claim(&mut claimed, Timestamp::now());
-            let left = self.deadline(RENEW_DEADLINE.saturating_sub(since_success));
             if let Ok((_, renewed)) =
                 self.client.request(Method::PUT, &self.path(), "application/json", Some(&claimed), left).await
             {
                 return Some(renewed);
             }
         }
-        self.try_acquire().await
+        self.try_acquire(left).await
     }
 
     /// Renews until that fails for longer than the deadline; then leadership is lost.

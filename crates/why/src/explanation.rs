@@ -45,6 +45,30 @@ pub enum LinkName {
 }
 
 impl LinkName {
+    /// Whether it is decided by objects alone. One that is broken now ends what is still there, as soon as Prometheus or its operator
+    /// hears of it.
+    pub(crate) fn is_of_objects(self) -> bool {
+        match self {
+            Self::Accepted
+            | Self::Selected
+            | Self::NamespaceSelected
+            | Self::Permitted
+            | Self::Matched
+            | Self::Port
+            | Self::Endpoints => true,
+            Self::Exposed
+            | Self::Monitored
+            | Self::Configured
+            | Self::Discovered
+            | Self::Kept
+            | Self::Scraped
+            | Self::Evaluated
+            | Self::Ingested
+            | Self::Labelled
+            | Self::Fresh => false,
+        }
+    }
+
     /// What the link promises, in a word or two.
     pub fn text(self) -> &'static str {
         match self {
@@ -103,6 +127,9 @@ pub enum Verdict {
     There {
         /// How many series.
         series: usize,
+        /// Links that are broken by now, of which what runs has not heard yet: the series will end.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        ending: Vec<Broken>,
     },
     /// A link is broken.
     Broken(Vec<Broken>),
@@ -139,24 +166,34 @@ impl fmt::Display for Explanation {
             writeln!(f, "  ok      {}: {}", link.link.text(), link.seen)?;
         }
         match &self.verdict {
-            Verdict::There { series } => writeln!(f, "\nIt is there: {series} series."),
-            Verdict::Unexplained(text) => writeln!(f, "\n{text}"),
-            Verdict::Broken(all) => {
-                for broken in all {
-                    writeln!(f, "  BROKEN  {}: {}", broken.link.text(), broken.what)?;
-                    if !broken.object.is_empty() {
-                        writeln!(f, "          object  {}", broken.object)?;
-                    }
-                    if !broken.field.is_empty() {
-                        writeln!(f, "          field   {}", broken.field)?;
-                    }
-                    for detail in &broken.details {
-                        writeln!(f, "          {detail}")?;
-                    }
-                    writeln!(f, "          fix     {}", broken.fix)?;
+            Verdict::There { series, ending } => {
+                if !self.links.is_empty() {
+                    writeln!(f)?;
                 }
-                Ok(())
+                writeln!(f, "It is there: {series} series.")?;
+                if !ending.is_empty() {
+                    writeln!(f, "It will end: a link is broken by now, and what runs has not heard of it yet.\n")?;
+                }
+                ending.iter().try_for_each(|broken| broken.show(f))
             }
+            Verdict::Unexplained(text) => writeln!(f, "\n{text}"),
+            Verdict::Broken(all) => all.iter().try_for_each(|broken| broken.show(f)),
         }
+    }
+}
+
+impl Broken {
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  BROKEN  {}: {}", self.link.text(), self.what)?;
+        if !self.object.is_empty() {
+            writeln!(f, "          object  {}", self.object)?;
+        }
+        if !self.field.is_empty() {
+            writeln!(f, "          field   {}", self.field)?;
+        }
+        for detail in &self.details {
+            writeln!(f, "          {detail}")?;
+        }
+        writeln!(f, "          fix     {}", self.fix)
     }
 }

@@ -33,10 +33,12 @@ pub(crate) fn explain(selector: &SeriesSelector, facts: &Facts) -> Explanation {
     // Rules have intervals of their own.
     let now: Vec<&Series> = if recorded { facts.now.iter().map(|seen| &seen.series).collect() } else { facts.fresh().collect() };
     let there = now.into_iter().filter(|series| unmet(selector.matchers(), series).is_none()).count();
-    if there > 0 {
-        return Explanation { question, links: Vec::new(), verdict: Verdict::There { series: there } };
-    }
     let mut search = Search { selector, facts, view: View::new(facts), links: Vec::new() };
+    if there > 0 {
+        let ending = search.run().err().filter(|broken| broken.link.is_of_objects()).map(|broken| *broken);
+        let verdict = Verdict::There { series: there, ending: ending.into_iter().collect() };
+        return Explanation { question, links: Vec::new(), verdict };
+    }
     let verdict = match search.run() {
         Err(broken) => Verdict::Broken(vec![*search.aged(broken)]),
         Ok(left) => Verdict::Unexplained(left),

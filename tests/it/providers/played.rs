@@ -98,11 +98,11 @@ fn kind() -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C while kind works: kind ends too, and `down` deletes what there is of the cluster.
+/// Ctrl-C while kind works: kind ends too, the next `up` makes the cluster anew and keeps what kind says, and `down` deletes what there is.
 fn interrupted() -> Result<()> {
     let folder = Folder::new()?;
     let cases = "version) echo 'kind v0.33.0';;\n'get clusters') [ -e made ] && echo guest || true;;\n\
-                 'create cluster --name guest'*) touch made; sleep 600 & echo $! > sleeper; wait;;\n'delete cluster --name guest'*) rm made;;";
+                 'create cluster --name guest'*) touch made; [ -e second ] && { printf 'ERROR: failed to create cluster: command \"docker run\" failed\\n\\nCommand Output: one\\nerror: two\\n' >&2; exit 1; }; sleep 600 & echo $! > sleeper; wait;;\n'delete cluster --name guest'*) rm made;;";
     let bin = stand_in(folder.path(), "kind", cases)?;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let state = folder.path().join("state");
@@ -122,6 +122,18 @@ fn interrupted() -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     ensure!(gone(), "what kind has started still runs");
+
+    // The node has the lab's mark, so what is half made is ours to delete.
+    let mark = state.join("guest/mark").canonicalize()?;
+    let docker =
+        format!("'inspect --type container --format {{{{range'*) echo '/kubevirt-lab={}';;\n*) exit 1;;", mark.display());
+    let bin = stand_in(folder.path(), "docker", &docker)?;
+    std::fs::write(folder.path().join("second"), "")?;
+    let (_, said) = ran(with_path(folder.lab(&["up", "--name", "guest", "--provider", "kind"]), &bin), 5)?;
+    ensure!(said.contains("deleted a cluster that an interrupted run had left half made"), "{said}");
+    ensure!(said.contains("command \"docker run\" failed: error: two"), "{said}");
+    let log = std::fs::read_to_string(state.join("guest/kind.log"))?;
+    ensure!(log.contains("Command Output: one"), "{log}");
     ran(with_path(folder.lab(&["down", "--name", "guest"]), &bin), 0)?;
     ensure!(!folder.path().join("made").exists() && !state.join("guest").exists());
     Ok(())

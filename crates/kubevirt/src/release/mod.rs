@@ -168,6 +168,8 @@ pub enum NodePatch {
     Start,
     /// When it becomes leader.
     Leader,
+    /// Before anything else it says that nothing is to be scheduled there (kubevirt `cmd/virt-handler` `markNodeAsUnschedulable`).
+    Unschedulable,
 }
 
 fn yes() -> bool {

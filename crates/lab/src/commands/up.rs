@@ -4,6 +4,7 @@ mod cluster;
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -81,7 +82,12 @@ pub(crate) struct Stages {
     bar: ProgressBar,
     started: Instant,
     plain: bool,
+    /// When a line was written last, where there is no terminal.
+    written: Mutex<Instant>,
 }
+
+/// How long nothing is written to a file or a pipe, while something is waited for.
+const SILENCE: Duration = Duration::from_secs(15);
 
 impl Stages {
     pub(crate) fn new(quiet: bool) -> Self {
@@ -90,16 +96,22 @@ impl Stages {
         let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         bar.enable_steady_tick(Duration::from_millis(100));
-        Self { bar, started: Instant::now(), plain: !quiet && !terminal }
+        Self { bar, started: Instant::now(), plain: !quiet && !terminal, written: Mutex::new(Instant::now()) }
     }
 
     pub(crate) fn doing(&self, what: &str) {
         self.bar.set_message(what.to_owned());
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.plain && written.elapsed() >= SILENCE {
+            *written = Instant::now();
+            eprintln!("{:>7.3}s  … {what}", self.started.elapsed().as_secs_f64());
+        }
     }
 
     pub(crate) fn done(&self, what: &str) {
         let line = format!("{:>7.3}s  {what}", self.started.elapsed().as_secs_f64());
         if self.plain {
+            *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             eprintln!("{line}");
         } else {
             self.bar.println(line);

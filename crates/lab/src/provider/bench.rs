@@ -148,7 +148,8 @@ impl ClusterBench {
         }
         let count = self.changes.put_back(&self.api).await?;
         if count > 0 {
-            eprintln!("{}: {count} objects that the scenario changed are as they were before", self.provider());
+            let what = wire::counted_as(count, "object that the scenario changed is", "objects that the scenario changed are");
+            eprintln!("{}: {what} as before", self.provider());
         }
         Ok(())
     }

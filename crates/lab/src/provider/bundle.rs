@@ -129,6 +129,21 @@ pub(crate) async fn write(file: &Path, contents: &Contents<'_>, engine_name: &st
             files.push((name, path));
         }
     }
+    if !pull {
+        let mut missing = Vec::new();
+        for name in contents.images {
+            if !program.ask(&["image", "inspect", "--format", "{{.Id}}", name]).await?.ok {
+                missing.push(name.as_str());
+            }
+        }
+        if !missing.is_empty() {
+            let are = if missing.len() == 1 { "an image is" } else { "images are" };
+            bail!(
+                Failure::new(Exit::EnvironmentMissing, format!("{are} not there: {}", missing.join(", ")))
+                    .hint("leave --no-pull out, or load them first")
+            );
+        }
+    }
     let mut images = Vec::new();
     for (index, name) in contents.images.iter().enumerate() {
         if pull {
@@ -136,10 +151,7 @@ pub(crate) async fn write(file: &Path, contents: &Contents<'_>, engine_name: &st
             must(&program, engine_name, &["pull", "--quiet", name]).await?;
         }
         let format = "{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}";
-        let digest = must(&program, engine_name, &["image", "inspect", "--format", format, name]).await.map_err(|error| {
-            Failure::new(Exit::EnvironmentMissing, format!("image {name} is not there: {error:#}"))
-                .hint("leave --no-pull out, or load it first")
-        })?;
+        let digest = must(&program, engine_name, &["image", "inspect", "--format", format, name]).await?;
         let digest = digest.trim().rsplit('@').next().unwrap_or_default().to_owned();
         images.push(Image { name: name.clone(), digest });
     }

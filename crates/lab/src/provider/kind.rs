@@ -164,23 +164,23 @@ impl Kind {
     /// Whether the node of a cluster, whole or half made, was made with this mark.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// When the engine cannot be started.
     pub(crate) async fn is_marked(&self, name: &str, mark: &Path) -> Result<bool> {
         let format = "{{range .Mounts}}{{.Destination}}={{.Source}}\n{{end}}";
-        let mounts = self.engine(&["inspect", "--type", "container", "--format", format, &node(name)]).await?;
+        let mounts = self.ask_engine(&["inspect", "--type", "container", "--format", format, &node(name)]).await?.out;
         Ok(mounts.lines().any(|mount| mount.trim() == format!("{MARK}={}", mark.display())))
     }
 
-    /// How the node of a cluster is.
+    /// How the node of a cluster is; one that the engine does not know is left to the API server's answer.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// When the engine cannot be started.
     pub(crate) async fn state(&self, name: &str) -> Result<NodeState> {
-        let state = self.engine(&["inspect", "--type", "container", "--format", "{{.State.Status}}", &node(name)]).await?;
-        Ok(match state.trim() {
-            "running" => NodeState::Running,
+        let inspect = ["inspect", "--type", "container", "--format", "{{.State.Status}}", &node(name)];
+        Ok(match self.ask_engine(&inspect).await?.out.trim() {
             "paused" => NodeState::Paused,
-            _ => NodeState::Stopped,
+            "exited" | "created" | "dead" => NodeState::Stopped,
+            _ => NodeState::Running,
         })
     }
 
@@ -192,12 +192,20 @@ impl Kind {
         self.engine(&["start", &node(name)]).await.map(|_| ())
     }
 
+    /// What the engine answers; nothing where this machine has none.
+    async fn ask_engine(&self, arguments: &[&str]) -> Result<Output> {
+        match super::bundle::engine(&self.engine) {
+            Ok(engine) => engine.ask(arguments).await,
+            Err(_) => Ok(Output::default()),
+        }
+    }
+
     /// Whether the network is there that kind makes for its first cluster and never removes.
     ///
     /// # Errors
-    /// When there is no engine.
+    /// When the engine cannot be started.
     pub(crate) async fn has_network(&self) -> Result<bool> {
-        Ok(super::bundle::engine(&self.engine)?.ask(&["network", "inspect", NETWORK]).await?.ok)
+        Ok(self.ask_engine(&["network", "inspect", NETWORK]).await?.ok)
     }
 
     /// Removes that network, unless another cluster uses it.
@@ -209,7 +217,7 @@ impl Kind {
         let last = output.ok && output.out.trim().is_empty();
         if last && self.has_network().await? {
             // The engine refuses while a container is in it: then it is still needed.
-            super::bundle::engine(&self.engine)?.ask(&["network", "rm", NETWORK]).await?;
+            self.ask_engine(&["network", "rm", NETWORK]).await?;
         }
         Ok(())
     }

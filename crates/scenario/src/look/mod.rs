@@ -76,12 +76,18 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Look>,
 {
-    let mut patience = Patience::new(lab, within);
+    let (mut patience, began) = (Patience::new(lab, within), lab.now());
     loop {
         match look().await {
             Ok(seen) => return Ok(seen),
             Err(last) if patience.is_over() => {
-                return Err(format!("not within {} s; last seen: {last}", within.as_secs_f64()));
+                let took = lab.now().saturating_sub(began);
+                let stretched = if took > within.mul_f64(1.5) {
+                    format!(" (waited {:.0} s: the machine is slow)", took.as_secs_f64())
+                } else {
+                    String::new()
+                };
+                return Err(format!("not within {} s{stretched}; last seen: {last}", within.as_secs_f64()));
             }
             Err(_) => lab.pause(EVERY).await,
         }

@@ -146,7 +146,7 @@ const RELABELLED: [&str; 2] = ["metrics_path", "node"];
 /// The page of a job of which there is a file; of a page without a job's name, any job's.
 pub(super) fn page_of_file(path: &Path, job: Option<&str>) -> Result<Page> {
     let mut schema = of_file(path)?.schema();
-    schema.learn(&known_values()?);
+    learn_values(&mut schema)?;
     let owned = Owned::of_names(schema.names());
     let names: Vec<String> = schema.names().map(str::to_owned).collect();
     for name in &names {
@@ -157,15 +157,23 @@ pub(super) fn page_of_file(path: &Path, job: Option<&str>) -> Result<Page> {
     Ok(Page { schema, target, owned })
 }
 
-/// What is known of values of labels: those of KubeVirt's metrics in any release.
-fn known_values() -> Result<Schema> {
-    let mut known = Schema::default();
+/// Gives labels of KubeVirt's metrics the values that are known of them: those of the releases that the series can be of, as the values
+/// that they show tell; of all releases where they fit none.
+fn learn_values(schema: &mut Schema) -> Result<()> {
+    let mut releases = Vec::new();
     for tag in Release::known() {
         let mut shape = of_release(&Release::load(tag)?)?;
         shape.rules = None;
-        known.extend(&shape.schema());
+        releases.push(shape.schema());
     }
-    Ok(known)
+    let mut fitting: Vec<&Schema> = releases.iter().filter(|release| schema.fits(release)).collect();
+    if fitting.is_empty() {
+        fitting = releases.iter().collect();
+    }
+    let mut known = Schema::default();
+    fitting.into_iter().for_each(|release| known.extend(release));
+    schema.learn(&known);
+    Ok(())
 }
 
 /// How many metrics a Prometheus is asked for at once.
@@ -187,7 +195,7 @@ pub(super) async fn everything(named: &str, expressions: &[&str]) -> Result<Opti
         series.extend(samples.map_err(|error| failed(&format!("{error:#}")))?.into_iter().map(|sample| sample.series));
     }
     let mut schema = Shape::of_series(&series).schema();
-    schema.learn(&known_values()?);
+    learn_values(&mut schema)?;
     for name in names {
         if !schema.contains(&name) {
             schema.record_unknown(&name);

@@ -371,7 +371,10 @@ impl Up {
         let begin = |stage: &str| stages.doing(&format!("kind: {stage}"));
         let earlier = ClusterRecord::of(dir);
         if kind.exists(name).await? {
-            let half_made = earlier.as_ref().is_some_and(|record| !record.made) && kind.is_marked(name, &mark).await?;
+            let half_made = match (&earlier, mark.canonicalize()) {
+                (Some(record), Ok(mark)) if !record.made => kind.is_marked(name, &mark).await?,
+                (Some(_) | None, _) => false,
+            };
             if !half_made {
                 dir.create()?;
                 match kind.state(name).await? {
