@@ -115,6 +115,8 @@ fn normal(text: &str) -> String {
         (r"\d+ seconds old", "… seconds old"),
         (r" +last    a sample [^\n]*\n", ""),
         (r"\b\d+ series", "… series"),
+        // How many of the targets have been scraped when the link is named depends on the moment.
+        (r"\b\d+ targets? up", "… targets up"),
         (r"\(\d+ pages were read\)", "(… pages were read)"),
         (r"/tmp/[^ :]*", "…"),
     ] {
