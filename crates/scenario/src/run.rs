@@ -362,17 +362,35 @@ impl Run<'_> {
             Mode::Plain | Mode::Probing(_) => within,
             Mode::Mutant => within.min(MUTANT_EXPECTS),
         };
-        let mut seen = eventually(lab, within, || session.look(check)).await?;
-        let Some(hold) = expectation.hold else { return Ok(seen) };
-        let end = lab.now() + hold.mul_f64(lab.patience());
-        while lab.now() < end {
-            lab.pause(crate::look::EVERY).await;
-            match session.look(check).await {
-                Ok(again) => seen = again,
+        let mut patience = crate::look::Patience::new(lab, within);
+        loop {
+            let seen = eventually(lab, within, || session.look(check)).await?;
+            let Some(hold) = expectation.hold else { return Ok(seen) };
+            match self.hold(check, hold, seen).await {
+                Ok(seen) => return Ok(seen),
+                // While a target is not scraped its series are missing, and what is seen says nothing of the scenario.
+                Err(_) if !patience.is_over() && self.misses_a_target().await => {}
                 Err(broke) => return Err(format!("it did not hold for {} s: {broke}", hold.as_secs_f64())),
             }
         }
+    }
+
+    /// Looks again and again for a time; what was seen last.
+    ///
+    /// # Errors
+    /// What was seen when it did not hold any more.
+    async fn hold(&self, check: &Check, hold: Duration, mut seen: Held) -> Look {
+        let end = self.lab.now() + hold.mul_f64(self.lab.patience());
+        while self.lab.now() < end {
+            self.lab.pause(crate::look::EVERY).await;
+            seen = self.session.look(check).await?;
+        }
         Ok(seen)
+    }
+
+    /// Whether a target is down, or was not scraped yet.
+    async fn misses_a_target(&self) -> bool {
+        self.lab.targets().await.is_ok_and(|targets| targets.iter().any(|target| target.health != "up"))
     }
 
     /// Compares in a moment in which nothing is under way, as long as there is hope for one; then every difference needs a name.
