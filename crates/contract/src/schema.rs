@@ -76,6 +76,23 @@ impl Schema {
         }
     }
 
+    /// Adds the names and labels of another one that this has not.
+    pub fn fill(&mut self, other: &Self) {
+        for (name, labels) in &other.0 {
+            match (self.0.get_mut(name), labels) {
+                (None, _) => {
+                    self.0.insert(name.clone(), labels.clone());
+                }
+                (Some(Some(own)), Some(labels)) => {
+                    for (label, values) in labels {
+                        own.entry(label.clone()).or_insert_with(|| values.clone());
+                    }
+                }
+                (Some(_), _) => {}
+            }
+        }
+    }
+
     /// Gives the labels of this the values that another one knows of them, where this has only seen some.
     pub fn learn(&mut self, other: &Self) {
         for (name, labels) in &mut self.0 {

@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn cases_are_counted() {
-        let failing = "Unit Testing:  a.yaml\n  FAILED:\n    name: one,\n    alertname: A, time: 5m, \n        exp:[], \n        got:[\n  1]\n\n    expr: \"a\", time: 5m,\n        exp: {} 1\n        got: nil\n";
+        let failing = "Unit Testing:  a.yaml\n  FAILED:\n    name: one,\n    alertname: A, time: 5m, \n        exp:[], \n        got:[\n            1]\n\n    expr: \"a\", time: 5m,\n        exp: {} 1\n        got: nil\n";
         let broken = "Unit Testing:  a.yaml\n  FAILED:\n    rule: r, time: 0s, err: found duplicate series for the match group\n";
         for (said, succeeded, expected) in [
             ("Unit Testing:  a.yaml\n  SUCCESS\n", true, (Some(5), 0, 0)),
