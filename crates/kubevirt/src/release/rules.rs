@@ -150,6 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn every_release_with_rules_makes_an_object_of_them() {
+        for tag in Release::known() {
+            let release = Release::load(tag).unwrap();
+            let object = release.prometheus_rule().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(object.is_some(), !release.rules.is_empty(), "{tag}");
+            let Some(object) = object else { continue };
+            let label = if tag == "v0.46.0" { "" } else { "true" };
+            assert_eq!(object["metadata"]["labels"]["prometheus.kubevirt.io"], label, "{tag}");
+            assert_eq!(object["spec"]["groups"], Value::from(release.rule_groups(&release.namespace)), "{tag}");
+        }
+    }
+
+    #[test]
     fn every_rule_is_in_one_group_and_of_one_namespace() {
         for tag in Release::known() {
             let release = Release::load(tag).unwrap();
