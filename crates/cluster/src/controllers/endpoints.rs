@@ -137,6 +137,14 @@ fn endpoints(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut V
     }
 }
 
+/// Whether an update would change something. What is empty is stored as null or left out, and an update that says so again would be news
+/// for ever.
+fn differs(old: &Value, new: &Value) -> bool {
+    let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let same = |field: &str| old[field] == new[field] || (is_empty(&old[field]) && is_empty(&new[field]));
+    old["metadata"]["labels"] != new["metadata"]["labels"] || !same("endpoints") || !same("ports")
+}
+
 fn slice(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<Action>) {
     let mut by_ports: BTreeMap<Vec<Port>, Vec<Value>> = BTreeMap::new();
     for pod in pods {
@@ -199,7 +207,7 @@ fn slice(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<A
                         port
                     })
                     .collect();
-                if **old != new {
+                if differs(old, &new) {
                     actions.push(Action::Update(SLICES, new));
                 }
             }
@@ -207,5 +215,26 @@ fn slice(view: &View, service: &Value, pods: &[&Arc<Value>], actions: &mut Vec<A
     }
     for surplus in present {
         actions.push(Action::Delete(SLICES, object::namespace(surplus).to_owned(), object::name(surplus).to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_of_nothing_is_written_once() {
+        let stored =
+            |endpoints: Value, ports: Value| json!({"metadata": {"labels": {"a": "b"}}, "endpoints": endpoints, "ports": ports});
+        let nothing = stored(json!([]), json!([]));
+        for (old, new, expected) in [
+            (stored(Value::Null, Value::Null), &nothing, false),
+            (stored(json!([]), Value::Null), &nothing, false),
+            (stored(json!([{"addresses": ["127.1.1.1"]}]), Value::Null), &nothing, true),
+            (stored(Value::Null, json!([{"port": 1}])), &nothing, true),
+            (json!({"metadata": {"labels": {}}}), &nothing, true),
+        ] {
+            assert_eq!(differs(&old, new), expected, "{old}");
+        }
     }
 }

@@ -262,6 +262,8 @@ impl Kind {
         if text.is_empty() && !matches!(self, Self::TextGiven | Self::TextAlways) {
             return None;
         }
+        // Alertmanager reads these as durations, and the operator as texts.
+        let is_time = matches!(field, "group_wait" | "group_interval" | "repeat_interval") && faults.strict();
         let checked = match self {
             Self::Url if faults.strict() => check_url(&text),
             Self::Host => host_port(&text).and_then(|(_, port)| {
@@ -271,14 +273,29 @@ impl Kind {
                 Ok(length) => return Some(print_duration(length).into()),
                 Err(why) => Err(why),
             },
-            // Alertmanager reads these as durations, and the operator as texts.
-            _ if matches!(field, "group_wait" | "group_interval" | "repeat_interval") && faults.strict() => duration(&text)
-                .and_then(|length| match field {
-                    "group_wait" => Ok(()),
-                    _ if length == 0 => Err(format!("{field} cannot be zero")),
+            Self::Url
+            | Self::Text
+            | Self::TextGiven
+            | Self::TextAlways
+            | Self::Switch
+            | Self::SwitchGiven
+            | Self::SwitchAlways
+            | Self::SwitchOrNull
+            | Self::Number
+            | Self::Texts
+            | Self::Map
+            | Self::Any
+            | Self::One(_)
+            | Self::Filled(_)
+            | Self::Many(_)
+            | Self::Intervals => match (is_time, field) {
+                (false, _) => Ok(()),
+                (true, "group_wait") => duration(&text).map(drop),
+                (true, _) => duration(&text).and_then(|length| match length {
+                    0 => Err(format!("{field} cannot be zero")),
                     _ => Ok(()),
                 }),
-            _ => Ok(()),
+            },
         };
         if let Err(why) = checked {
             faults.wrong(why);

@@ -154,13 +154,13 @@ fn expecting(expectation: &str, lab: &Played) -> Outcome {
 
 #[test]
 fn what_is_absent_passes_only_with_evidence() {
-    let otherwise = |outcome: Outcome| match outcome {
-        Outcome::Passed { otherwise: Some(otherwise), .. } => otherwise,
-        other => panic!("{other:?}"),
+    let otherwise = |outcome: Outcome| {
+        let Outcome::Passed { otherwise: Some(otherwise), .. } = &outcome else { panic!("{outcome:?}") };
+        otherwise.clone()
     };
-    let why = |outcome: Outcome| match outcome {
-        Outcome::Failed { why } => why,
-        other => panic!("{other:?}"),
+    let why = |outcome: Outcome| {
+        let Outcome::Failed { why } = &outcome else { panic!("{outcome:?}") };
+        why.clone()
     };
     let nothing = Played::default;
     let inactive = || vec![("VirtAPIDown", "inactive", "ok")];
