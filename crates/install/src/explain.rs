@@ -17,9 +17,7 @@ pub(crate) async fn unready(api: &Api, namespaces: &[&str]) -> Vec<String> {
     for namespace in namespaces {
         let pods = api.list(&format!("/api/v1/namespaces/{namespace}/pods")).await.unwrap_or_default();
         let events = api.list(&format!("/api/v1/namespaces/{namespace}/events")).await.unwrap_or_default();
-        let waiting = pods.iter().filter(|pod| {
-            object::condition(pod, "Ready") != Some("True") && pod["status"]["phase"] != "Succeeded" && !object::is_deleting(pod)
-        });
+        let waiting = pods.iter().filter(|pod| is_unready(pod) && !object::is_deleting(pod));
         for pod in waiting.take(PODS) {
             lines.push(format!("pod {}: {}", object::key(pod), state(pod)));
             if let Some(event) = last_warning(&events, pod) {
@@ -32,6 +30,11 @@ pub(crate) async fn unready(api: &Api, namespaces: &[&str]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Whether a pod is to become ready yet: one that has done its work is not.
+fn is_unready(pod: &Value) -> bool {
+    object::condition(pod, "Ready") != Some("True") && pod["status"]["phase"] != "Succeeded"
 }
 
 /// Images that pods of some namespaces wait for, and that could not be pulled.
@@ -72,12 +75,7 @@ fn waited_for(missing: &str) -> Option<(&str, String)> {
 pub(crate) async fn latest(api: &Api, missing: &str) -> Option<String> {
     let (namespace, prefix) = waited_for(missing)?;
     let pods = api.list(&format!("/api/v1/namespaces/{namespace}/pods")).await.ok()?;
-    let is_awaited = |pod: &&Value| {
-        object::name(pod).starts_with(&prefix)
-            && object::condition(pod, "Ready") != Some("True")
-            && pod["status"]["phase"] != "Succeeded"
-    };
-    let pod = pods.iter().find(is_awaited)?;
+    let pod = pods.iter().find(|pod| object::name(pod).starts_with(&prefix) && is_unready(pod))?;
     let events = api.list(&format!("/api/v1/namespaces/{namespace}/events")).await.unwrap_or_default();
     let warning = last_warning(&events, pod).map_or_else(String::new, |warning| format!("; {warning}"));
     let line = format!("pod {}: {}{warning}", object::name(pod), state(pod));

@@ -10,14 +10,14 @@ use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use metrics::{Collector, Registry};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wire::Dial;
 use wire::pki::CertificateAuthority;
 
-use crate::client::{Client, ClientConfig};
+use crate::client::{Client, ClientConfig, Failure};
 use crate::defect::{Defect, Defects};
 use crate::informer::Informer;
 use crate::install;
@@ -415,11 +415,15 @@ impl Component {
         let _ = client.request(Method::POST, &path, "application/json", Some(&event), None).await;
     }
 
-    async fn mark_unschedulable(&self, client: &Client, log: &Log) {
-        let patch = json!({"metadata": {"labels": {"kubevirt.io/schedulable": "false"}}});
+    async fn send_to_node(&self, client: &Client, patch: &Value) -> Result<(), Failure> {
         let path = format!("/api/v1/nodes/{}", self.world.node);
         let content_type = "application/strategic-merge-patch+json";
-        if let Err(failure) = client.request(Method::PATCH, &path, content_type, Some(&patch), None).await {
+        client.request(Method::PATCH, &path, content_type, Some(patch), None).await.map(|_| ())
+    }
+
+    async fn mark_unschedulable(&self, client: &Client, log: &Log) {
+        let patch = json!({"metadata": {"labels": {"kubevirt.io/schedulable": "false"}}});
+        if let Err(failure) = self.send_to_node(client, &patch).await {
             log.error("virt-handler.go:205", &format!("Unable to mark node as unschedulable: {}", failure.message()));
         }
     }
@@ -430,9 +434,7 @@ impl Component {
             "labels": {"kubevirt.io/schedulable": "true"},
             "annotations": {"kubevirt.io/heartbeat": now},
         }});
-        let path = format!("/api/v1/nodes/{}", self.world.node);
-        let content_type = "application/strategic-merge-patch+json";
-        if let Err(failure) = client.request(Method::PATCH, &path, content_type, Some(&patch), None).await {
+        if let Err(failure) = self.send_to_node(client, &patch).await {
             log.error("heartbeat.go:118", &format!("Can't patch node {}: {}", self.world.node, failure.message()));
         }
     }

@@ -48,7 +48,7 @@ impl Release {
         [tags, branches].concat()
     }
 
-    /// All releases and branches, oldest first: each is told by its difference to the one before.
+    /// All releases and branches, oldest first: each is written as its difference to the one before.
     pub fn in_order() -> Vec<&'static str> {
         chain::links().unwrap_or_default().iter().map(|link| link.tag.as_str()).collect()
     }

@@ -363,7 +363,7 @@ pub struct Release {
     /// How the release's objects differ from those in the manifests, by a word for the difference.
     #[serde(default)]
     objects: BTreeMap<String, objects::Difference>,
-    /// Its rules by name, alerts and recording rules; two of one name are told apart by a slash and a word.
+    /// Its rules by name, alerts and recording rules; two of one name differ by a slash and a word.
     #[serde(default)]
     pub rules: BTreeMap<String, Rule>,
     /// The groups that they are in, each in its order; without them recording rules are one group and alerts another, sorted by name.

@@ -47,7 +47,7 @@ pub struct Rule {
     pub description: Option<String>,
 }
 
-/// The name of a rule by its key: two rules of one name are told apart by what follows the name.
+/// The name of a rule by its key: two rules of one name differ in what follows the name.
 fn name(key: &str) -> &str {
     key.split('/').next().unwrap_or(key)
 }

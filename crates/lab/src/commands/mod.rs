@@ -138,6 +138,24 @@ impl Which {
     }
 }
 
+/// Which Prometheus is used, by commands that need no more of it than its programs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Programs {
+    /// A Prometheus to use; promtool is looked for beside it.
+    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
+    prometheus: Option<PathBuf>,
+    /// Do not use the network.
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Programs {
+    /// Where the programs are looked for.
+    pub(crate) fn search(&self) -> crate::tools::Search {
+        crate::tools::Search { given: self.prometheus.clone(), offline: self.offline }
+    }
+}
+
 /// Which fault proxy: that of a lab, or one that stands alone.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Proxied {

@@ -156,9 +156,10 @@ impl ClusterBench {
 
     /// The pods whose counters show what an earlier fault did, or could not be read.
     async fn marked(&self) -> Result<Vec<String>> {
-        let (pods, reading) = (self.scraped().await?, self.read().await?);
+        let pods = self.scraped().await?;
+        let pages = self.pages(&pods).await;
         let is_marked = |name: &str| {
-            let page = reading.pages.iter().find(|page| page.pod == name);
+            let page = pages.iter().find(|page| page.pod == name);
             page.is_none_or(|page| {
                 page.page.of(&self.release.client.requests).any(|sample| {
                     let code = sample.series.label("code");
@@ -237,19 +238,24 @@ impl ClusterBench {
         self.control.as_ref().ok_or_else(|| LabError(format!("this provider has no {}", Need::Faults.words())))
     }
 
-    /// Reads the pages of all components through the API server, and the ledger before and after.
-    async fn read(&self) -> Result<Reading> {
-        let control = self.control()?;
+    /// What those of the pods show that answer.
+    async fn pages(&self, pods: &[Value]) -> Vec<PodPage> {
         let cluster = why::Cluster::new(self.api.client().clone());
-        let (began, before) = (Timestamp::now(), control.totals().await?);
         let mut pages = Vec::new();
-        for pod in self.scraped().await? {
-            let name = object::name(&pod).to_owned();
-            match cluster.page(&self.namespace, &name, METRICS_PORT).await {
-                Ok(page) => pages.push(PodPage { pod: name, page }),
+        for name in pods.iter().map(object::name) {
+            match cluster.page(&self.namespace, name, METRICS_PORT).await {
+                Ok(page) => pages.push(PodPage { pod: name.to_owned(), page }),
                 Err(why) => tracing::warn!("{name}: {why}"),
             }
         }
+        pages
+    }
+
+    /// Reads the pages of all components through the API server, and the ledger before and after.
+    async fn read(&self) -> Result<Reading> {
+        let control = self.control()?;
+        let (began, before) = (Timestamp::now(), control.totals().await?);
+        let pages = self.pages(&self.scraped().await?).await;
         Ok(Reading { began, ledger: [before, control.totals().await?], ended: Timestamp::now(), pages })
     }
 

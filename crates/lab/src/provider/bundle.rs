@@ -129,31 +129,30 @@ pub(crate) async fn write(file: &Path, contents: &Contents<'_>, engine_name: &st
             files.push((name, path));
         }
     }
-    if !pull {
-        let mut missing = Vec::new();
-        for name in contents.images {
-            if !program.ask(&["image", "inspect", "--format", "{{.Id}}", name]).await?.ok {
-                missing.push(name.as_str());
-            }
-        }
-        if !missing.is_empty() {
-            let are = if missing.len() == 1 { "an image is" } else { "images are" };
-            bail!(
-                Failure::new(Exit::EnvironmentMissing, format!("{are} not there: {}", missing.join(", ")))
-                    .hint("leave --no-pull out, or load them first")
-            );
-        }
-    }
-    let mut images = Vec::new();
+    let (mut images, mut missing) = (Vec::new(), Vec::new());
     for (index, name) in contents.images.iter().enumerate() {
         if pull {
             told(&format!("pulling image {} of {}: {name}", index + 1, contents.images.len()));
             must(&program, engine_name, &["pull", "--quiet", name]).await?;
         }
         let format = "{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}";
-        let digest = must(&program, engine_name, &["image", "inspect", "--format", format, name]).await?;
-        let digest = digest.trim().rsplit('@').next().unwrap_or_default().to_owned();
+        let output = program.ask(&["image", "inspect", "--format", format, name]).await?;
+        if let Some(failure) = super::command::engine_trouble(&output.said(), engine_name).filter(|_| !output.ok) {
+            bail!(failure);
+        }
+        if !output.ok {
+            missing.push(name.as_str());
+            continue;
+        }
+        let digest = output.out.trim().rsplit('@').next().unwrap_or_default().to_owned();
         images.push(Image { name: name.clone(), digest });
+    }
+    if !missing.is_empty() {
+        let are = wire::counted_as(missing.len(), "image is", "images are");
+        bail!(
+            Failure::new(Exit::EnvironmentMissing, format!("{are} not there: {}", missing.join(", ")))
+                .hint("leave --no-pull out, or load them first")
+        );
     }
     told(&format!("saving {} images", images.len()));
     let (node, of_pods): (Vec<&str>, Vec<&str>) = contents.images.iter().map(String::as_str).partition(|image| is_node(image));

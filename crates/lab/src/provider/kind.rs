@@ -89,22 +89,13 @@ impl Kind {
         }
     }
 
-    fn failed(&self, what: &str, output: &Output) -> anyhow::Error {
+    fn failed(&self, what: &str, output: &Output) -> Failure {
         let said = output.said();
-        engine_trouble(&said, &self.engine).map_or_else(
-            || match image_trouble(&said).or_else(|| node_trouble(&said)) {
-                Some(failure) => failure.into(),
-                None => {
-                    let complaint = output.complaint();
-                    let message = match output.quoted() {
-                        Some(quoted) => format!("kind {what}: {complaint}: {quoted}"),
-                        None => format!("kind {what}: {complaint}"),
-                    };
-                    Failure::new(Exit::LabFailed, message).into()
-                }
-            },
-            Into::into,
-        )
+        let known = engine_trouble(&said, &self.engine).or_else(|| image_trouble(&said)).or_else(|| node_trouble(&said));
+        known.unwrap_or_else(|| {
+            let quoted = output.quoted().map_or_else(String::new, |quoted| format!(": {quoted}"));
+            Failure::new(Exit::LabFailed, format!("kind {what}: {}{quoted}", output.complaint()))
+        })
     }
 
     /// Whether a cluster of that name is there.
@@ -114,7 +105,7 @@ impl Kind {
     pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
         let output = self.program.ask(&["get", "clusters"]).await?;
         if !output.ok {
-            return Err(self.failed("get clusters", &output));
+            bail!(self.failed("get clusters", &output));
         }
         Ok(output.out.lines().any(|line| line.trim() == name))
     }
@@ -148,17 +139,12 @@ impl Kind {
         if output.ok {
             return Ok(());
         }
-        let error = self.failed("create cluster", &output);
         std::fs::write(making.log, output.said())?;
+        let mut failure = self.failed("create cluster", &output);
         let look = format!("all that kind said is in {}", making.log.display());
-        Err(match error.downcast::<Failure>() {
-            Ok(mut failure) => {
-                let retain = if making.retain { "" } else { "; --retain keeps the node, to be looked into" };
-                let hint = failure.hint.take().map_or_else(|| format!("{look}{retain}"), |hint| format!("{hint}; {look}"));
-                failure.hint(hint).into()
-            }
-            Err(other) => other.context(look),
-        })
+        let retain = if making.retain { "" } else { "; --retain keeps the node, to be looked into" };
+        let hint = failure.hint.take().map_or_else(|| format!("{look}{retain}"), |hint| format!("{hint}; {look}"));
+        bail!(failure.hint(hint))
     }
 
     /// Whether the node of a cluster, whole or half made, was made with this mark.
@@ -229,7 +215,7 @@ impl Kind {
     pub(crate) async fn kubeconfig(&self, name: &str) -> Result<String> {
         let output = self.program.ask(&["get", "kubeconfig", "--name", name]).await?;
         if !output.ok {
-            return Err(self.failed("get kubeconfig", &output));
+            bail!(self.failed("get kubeconfig", &output));
         }
         Ok(output.out)
     }
@@ -242,7 +228,7 @@ impl Kind {
         let engine = super::bundle::engine(&self.engine)?;
         let output = engine.ask(&["load", "--input", &archive.to_string_lossy()]).await?;
         if !output.ok {
-            return Err(self.failed("node image", &output));
+            bail!(self.failed("node image", &output));
         }
         Ok(())
     }
@@ -254,7 +240,7 @@ impl Kind {
     pub(crate) async fn load(&self, name: &str, archive: &Path) -> Result<()> {
         let output = self.program.ask(&["load", "image-archive", &archive.to_string_lossy(), "--name", name]).await?;
         if !output.ok {
-            return Err(self.failed("load image-archive", &output));
+            bail!(self.failed("load image-archive", &output));
         }
         Ok(())
     }
@@ -315,7 +301,7 @@ impl Kind {
         let path = kubeconfig.to_string_lossy();
         let output = self.program.ask(&["delete", "cluster", "--name", name, "--kubeconfig", &path]).await?;
         if !output.ok {
-            return Err(self.failed("delete cluster", &output));
+            bail!(self.failed("delete cluster", &output));
         }
         Ok(())
     }

@@ -171,7 +171,7 @@ fn fitting(prometheus: PathBuf, promtool: PathBuf, source: Source) -> Result<Pro
 /// # Errors
 /// When there is no Prometheus and none can be fetched; the error says what was tried. A lab does without Alertmanager.
 pub async fn find(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
-    let mut found = find_prometheus(search, progress).await?;
+    let mut found = prometheus(search, progress).await?;
     found.alertmanager = find_alertmanager(search, progress).await;
     Ok(found)
 }
@@ -219,10 +219,6 @@ async fn find_alertmanager(search: &Search, progress: &dyn Fn(&str)) -> Result<A
 /// # Errors
 /// As for [`find`].
 pub async fn prometheus(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
-    find_prometheus(search, progress).await
-}
-
-async fn find_prometheus(search: &Search, progress: &dyn Fn(&str)) -> Result<Prometheus> {
     let mut tried = Vec::new();
     if let Some(given) = &search.given {
         let folder = given.parent().unwrap_or(Path::new("."));

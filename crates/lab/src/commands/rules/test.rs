@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::prepare::{self, Annotations, TestFile};
 use super::said::{self, Counts};
-use crate::commands::Output;
+use crate::commands::{Output, Programs};
 use crate::exit::{Exit, Failure};
 use crate::tools;
 
@@ -34,12 +34,8 @@ pub(in crate::commands) struct Test {
     /// others are worded differently here.
     #[arg(long, value_enum)]
     annotations: Option<Annotations>,
-    /// A Prometheus to use; promtool is looked for beside it.
-    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
-    prometheus: Option<PathBuf>,
-    /// Do not use the network.
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    programs: Programs,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -88,8 +84,7 @@ impl Test {
             (named, _) => Some(super::release(named.as_deref())?),
         };
         let own: Vec<Value> = self.rules.iter().map(|file| own(file)).collect::<Result<Vec<_>>>()?.concat();
-        let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
-        let promtool = tools::prometheus(&search, &|told| eprintln!("{told}")).await?.promtool;
+        let promtool = tools::prometheus(&self.programs.search(), &|told| eprintln!("{told}")).await?.promtool;
         let mut all = Vec::new();
         for file in &self.files {
             let tested = self.one(file, release.as_ref(), &own, &promtool).await?;

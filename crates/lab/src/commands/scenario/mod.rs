@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use scenario::Catalogue as _;
 use wire::counted_as;
 
-use super::Output;
+use super::{Output, Programs};
 use crate::catalogue::Simulated;
 use crate::exit::{Exit, Failure};
 use crate::scenarios::{self, Loaded};
@@ -50,12 +50,8 @@ pub(super) struct Running {
     /// Multiply every deadline by this factor; an overloaded machine multiplies them further by itself.
     #[arg(long, env = wire::patience::VARIABLE, value_name = "FACTOR", value_parser = wire::patience::parse)]
     patience: Option<f64>,
-    /// A Prometheus to use; promtool is looked for beside it.
-    #[arg(long, env = "LAB_PROMETHEUS", value_name = "PATH")]
-    prometheus: Option<PathBuf>,
-    /// Do not use the network.
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    programs: Programs,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -71,8 +67,7 @@ impl Running {
     }
 
     async fn prometheus(&self) -> Result<tools::Prometheus> {
-        let search = tools::Search { given: self.prometheus.clone(), offline: self.offline };
-        tools::find(&search, &|what| eprintln!("{what}")).await
+        tools::find(&self.programs.search(), &|what| eprintln!("{what}")).await
     }
 }
 
